@@ -1,0 +1,1 @@
+//! garland: a server runtime of one event loop per pinned core.
