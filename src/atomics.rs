@@ -1,0 +1,82 @@
+//! Where the pure protocols get their atomics from: std, or loom in a build with `--cfg garland_loom`.
+//!
+//! This is the only file that chooses. Everything in `crate::atomics` behaves alike in both builds, save that
+//! under loom nothing of it may live in a `static` or be made in a `const`, and that it may be used
+//! only inside a model. Code that is not modelled takes its locks and atomics from std directly.
+//!
+//! The SeqCst fences of the protocols have names ([`Fence`]), for two reasons: the proofs speak of them by
+//! name, and a loom model can take one of them away. A model that does not fail without the fence it is
+//! about proves nothing; each model therefore has such mutants (`models/`). In a normal build
+//! [`fence_at`] is a SeqCst fence and nothing else.
+//!
+//! Not here: any SeqCst *access*. The protocols need the order only where a thread writes one place
+//! and then reads another, and a fence says exactly where that is.
+
+#[cfg(not(garland_loom))]
+#[allow(
+    unused_imports,
+    reason = "one vocabulary for every pure file, whichever of them are in use"
+)]
+pub(crate) use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+};
+
+#[cfg(garland_loom)]
+#[allow(
+    unused_imports,
+    reason = "one vocabulary for every pure file, whichever of them are in use"
+)]
+pub(crate) use loom::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+};
+
+/// The SeqCst fences, named as in the proofs. Each stands between a write and a read of the same thread;
+/// its partner stands between the mirrored write and read of another thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fence {
+    /// Poster: push work; **F1**; read the idle word. Partners: [`Fence::F2`], [`Fence::F1LeaveSearch`].
+    F1,
+    /// Searcher: leave the search; **F1**; read the queues. Partner: [`Fence::F1`] of a poster that
+    /// relied on this searcher.
+    F1LeaveSearch,
+    /// Parking loop: set the idle bit; **F2**; read the queues. Partner: [`Fence::F1`].
+    F2,
+    /// Parking loop: publish how long it will sleep; **F3**; read the next deadline. Partner: [`Fence::F5`].
+    F3,
+    /// Inserter of a timer: publish the next deadline; **F5**; read how long the loop sleeps. Partner: [`Fence::F3`].
+    F5,
+    /// Closer: close the gate; fence; drain the queue. Partner: [`Fence::GatePost`].
+    GateClose,
+    /// Poster: push; fence; read the gate. Partner: [`Fence::GateClose`].
+    GatePost,
+}
+
+/// The SeqCst fence called `name`.
+#[cfg(not(garland_loom))]
+#[inline(always)]
+pub(crate) fn fence_at(_name: Fence) {
+    fence(Ordering::SeqCst);
+}
+
+/// The SeqCst fence called `name`, unless the running model has taken it away.
+#[cfg(garland_loom)]
+pub(crate) fn fence_at(name: Fence) {
+    if REMOVED.get() != Some(name) {
+        fence(Ordering::SeqCst);
+    }
+}
+
+#[cfg(garland_loom)]
+std::thread_local! {
+    /// The fence the running model does without. loom runs all threads of a model on the one
+    /// thread of its test, so this is a setting per model.
+    static REMOVED: std::cell::Cell<Option<Fence>> = const { std::cell::Cell::new(None) };
+}
+
+/// Takes `name` out of every protocol, for the models of the calling test.
+#[cfg(garland_loom)]
+pub(crate) fn remove_fence(name: Fence) {
+    REMOVED.set(Some(name));
+}
