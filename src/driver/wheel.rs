@@ -1,0 +1,726 @@
+//! The timer wheel of one loop: arms, cancels and releases timers, to the nanosecond and in order.
+//!
+//! **Algorithm.** G. Varghese and T. Lauck, *Hashed and Hierarchical Timing Wheels* (SOSP 1987),
+//! in its hierarchical form. Time is counted in ticks of 2^[`TICK_SHIFT`] ns and a tick number is
+//! read as [`LEVELS`] digits of [`SLOT_BITS`] bits. The wheel has a *position*, also a tick. A
+//! timer lives on the level of the highest digit in which its tick differs from the position, in
+//! the slot that this digit names. From that follow three things:
+//!
+//! * All timers of a level are earlier than all timers of the next level, and slots of one level
+//!   never wrap: the earliest slot is found by two `trailing_zeros`, whatever the distance.
+//! * Eight levels cover every `u64`, so there is no overflow list and no farthest deadline.
+//! * When the position enters a slot of a higher level, its timers differ from the position in a
+//!   lower digit only, and are dealt out to lower levels (a *cascade*). Empty slots cost nothing,
+//!   so a jump of ten years costs what the occupied slots on the way cost.
+//!
+//! **Order and exactness.** The wheel only groups timers; what is due is decided by the deadline
+//! itself. A slot of level 0 is sorted by (deadline, insertion) when its turn comes, unless its
+//! timers were appended in that order (then [`Wheel::shuffled`] does not name it, and no sort
+//! happens), and its due head is released. The rest waits in place.
+//!
+//! **Bounds.** One call of [`Wheel::advance_to`] releases at most `limit` timers and cascades at
+//! most [`MOVES_MAX`]; a slot half cascaded is remembered in [`Wheel::cascading`]. Not bounded is
+//! the sort of one slot of level 0: it holds the deadlines of 65 µs, or deadlines that were past
+//! when they were armed.
+//!
+//! **Memory.** An entry is 32 bytes and the `Option` of its target (48 bytes for a `Waker`), in one
+//! slab, linked by index. A cancelled or released entry gives up its target at once and is reused
+//! first. The slab does not shrink: it is as large as the most timers ever armed at one time.
+//!
+//! **Not here, on purpose:** no clock (`now` is an argument and may even go back), no thread, no
+//! knowledge of what a target is, no periodic timers (`time.rs` arms them anew).
+//!
+//! Invariants, with `tick(t)` = `t >> TICK_SHIFT`:
+//! * W1: no timer is released before its deadline, nor left behind by a finished advance after it.
+//! * W2: a slot of level 0 lies at or after the position, a slot of a higher level after it, except
+//!   [`Wheel::cascading`], which the position has entered. Deadlines before the position are kept
+//!   in the position's own slot of level 0, which is therefore the earliest.
+//! * W3: the bound of an occupied slot is at most the deadline of each of its timers; it is the
+//!   deadline of the head if the slot is not shuffled.
+
+use core::fmt;
+use core::num::NonZeroU32;
+
+/// Nanoseconds per tick, as a power of two: 65.5 µs. It decides only how many timers share a
+/// sort; 16 is the value for which eight levels of six bits fill a `u64`.
+const TICK_SHIFT: u32 = 16;
+/// Bits of a tick that one level tells apart: one word of occupancy per level.
+const SLOT_BITS: u32 = 6;
+const SLOTS: usize = 1 << SLOT_BITS;
+const LEVELS: usize = 8;
+const _: () = assert!(TICK_SHIFT + SLOT_BITS * LEVELS as u32 == u64::BITS);
+
+/// Timers dealt to lower levels in one call of [`Wheel::advance_to`], so that a slot with a
+/// million timers delays the loop's sockets by many short pauses and not by a long one.
+/// Measured: 10 to 40 ns each, so at most some 40 µs.
+const MOVES_MAX: usize = 1024;
+
+/// Elements of [`Wheel::scratch`] that are kept between sorts (24 bytes each).
+const SCRATCH_KEPT: usize = 1024;
+
+/// "No entry": ends lists and the free list.
+const NIL: u32 = u32::MAX;
+
+/// Names an armed timer. A key whose timer was released or cancelled is stale: it stays harmless
+/// for ever, because an entry is never used twice under one generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct TimerKey {
+    index: u32,
+    generation: NonZeroU32,
+}
+const _: () = assert!(size_of::<TimerKey>() == 8 && size_of::<Option<TimerKey>>() == 8);
+
+/// Timers of one loop; see the page of this file.
+pub(crate) struct Wheel<T> {
+    /// The tick up to which slots were dealt with; never goes back.
+    position: u64,
+    /// Bit n: level n has an occupied slot.
+    levels: u32,
+    /// Per level, bit n: slot n is not empty.
+    occupied: [u64; LEVELS],
+    /// Per level, bit n: the list of slot n may be out of order, and its bound too early.
+    shuffled: [u64; LEVELS],
+    slots: Box<[Slot; LEVELS * SLOTS]>,
+    /// The slot of a higher level that the position has entered and that still holds timers.
+    /// Nothing may be released before it is empty.
+    cascading: Option<Place>,
+    entries: Vec<Entry<T>>,
+    /// First unused entry; the others follow by `next`.
+    free: u32,
+    armed: usize,
+    /// Insertions so far; orders equal deadlines.
+    sequence: u64,
+    /// Memory for [`Wheel::sort`].
+    scratch: Vec<(u64, u64, u32)>,
+}
+
+/// Level and slot in one number, `level << SLOT_BITS | slot`: the index into [`Wheel::slots`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Place(u16);
+
+impl Place {
+    fn new(level: u32, slot: u64) -> Self {
+        debug_assert!(level < LEVELS as u32 && slot < SLOTS as u64);
+        Self((level << SLOT_BITS) as u16 | slot as u16)
+    }
+
+    fn level(self) -> usize {
+        usize::from(self.0) >> SLOT_BITS
+    }
+
+    fn bit(self) -> u64 {
+        1 << (usize::from(self.0) % SLOTS)
+    }
+
+    fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// One list of timers. `bound` means something only while the slot is occupied (W3).
+#[derive(Clone, Copy)]
+struct Slot {
+    head: u32,
+    tail: u32,
+    bound: u64,
+}
+
+/// A timer, or an unused entry (`target` is `None`).
+struct Entry<T> {
+    deadline: u64,
+    sequence: u64,
+    prev: u32,
+    /// The next timer of the slot, or the next unused entry.
+    next: u32,
+    generation: NonZeroU32,
+    place: Place,
+    target: Option<T>,
+}
+const _: () = assert!(size_of::<Entry<core::num::NonZeroU64>>() == 32 + 8);
+
+impl<T> Wheel<T> {
+    /// An empty wheel that stands at `now_ns`.
+    pub(crate) fn new(now_ns: u64) -> Self {
+        Self {
+            position: now_ns >> TICK_SHIFT,
+            levels: 0,
+            occupied: [0; LEVELS],
+            shuffled: [0; LEVELS],
+            slots: Box::new(
+                [Slot {
+                    head: NIL,
+                    tail: NIL,
+                    bound: 0,
+                }; LEVELS * SLOTS],
+            ),
+            cascading: None,
+            entries: Vec::new(),
+            free: NIL,
+            armed: 0,
+            sequence: 0,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Arms a timer, in constant time. Every deadline is legal: one that has passed is due at the
+    /// next advance, `u64::MAX` after 584 years.
+    pub(crate) fn insert(&mut self, deadline_ns: u64, target: T) -> TimerKey {
+        let place = self.place_of(deadline_ns);
+        let sequence = self.sequence;
+        self.sequence += 1;
+        self.armed += 1;
+        let index = if self.free == NIL {
+            let index = u32::try_from(self.entries.len()).unwrap_or(NIL);
+            assert!(index != NIL, "more than {NIL} timers armed on one loop");
+            self.entries.push(Entry {
+                deadline: deadline_ns,
+                sequence,
+                prev: NIL,
+                next: NIL,
+                generation: NonZeroU32::MIN,
+                place,
+                target: Some(target),
+            });
+            index
+        } else {
+            let index = self.free;
+            let entry = &mut self.entries[index as usize];
+            self.free = entry.next;
+            entry.deadline = deadline_ns;
+            entry.sequence = sequence;
+            entry.target = Some(target);
+            index
+        };
+        self.link(index, place);
+        TimerKey {
+            index,
+            generation: self.entries[index as usize].generation,
+        }
+    }
+
+    /// Disarms a timer, in constant time, and hands its target back. `None` if the timer was
+    /// released or cancelled before.
+    pub(crate) fn cancel(&mut self, key: TimerKey) -> Option<T> {
+        self.get_mut(key)?;
+        Some(self.remove(key.index))
+    }
+
+    /// The target of a timer that is still armed.
+    pub(crate) fn get_mut(&mut self, key: TimerKey) -> Option<&mut T> {
+        let entry = self.entries.get_mut(key.index as usize)?;
+        if entry.generation == key.generation {
+            entry.target.as_mut()
+        } else {
+            None
+        }
+    }
+
+    /// When the loop has to come back at the latest: the earliest deadline, or a bound before it.
+    ///
+    /// It is exact while nothing was cancelled, and after cancels too unless the earliest slot was
+    /// filled out of order; then the deadline of a cancelled timer of that slot may show through,
+    /// as finding the true one would mean to read the whole slot. Coming back at such a bound is
+    /// never in vain for long: [`Wheel::advance_to`] then moves the slot a level down or sorts it.
+    /// After an advance to `now` that returned `false` the answer is later than `now`.
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        let earliest = self.slots[self.earliest_slot()?.index()].bound;
+        // A half cascaded slot overlaps with the slots its timers are dealt to.
+        let entered = self
+            .cascading
+            .map_or(u64::MAX, |place| self.slots[place.index()].bound);
+        Some(earliest.min(entered))
+    }
+
+    /// Moves the targets of timers with a deadline of at most `now_ns` to the end of `due`, in
+    /// order of (deadline, insertion), and at most `limit` of them.
+    ///
+    /// `true`: come again before sleeping, more timers are due, or [`MOVES_MAX`] ended a cascade
+    /// before it could be known; the next call goes on in the right order. A `now_ns` before an
+    /// earlier one releases what is due by it, and does no harm.
+    #[must_use = "`true` means that the loop may not sleep yet"]
+    pub(crate) fn advance_to(&mut self, now_ns: u64, limit: usize, due: &mut Vec<T>) -> bool {
+        self.advance_within(now_ns, limit, MOVES_MAX, due)
+    }
+
+    /// How many timers are armed.
+    pub(crate) fn len(&self) -> usize {
+        self.armed
+    }
+
+    /// No timer is armed.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.armed == 0
+    }
+
+    fn advance_within(
+        &mut self,
+        now_ns: u64,
+        mut releases: usize,
+        mut moves: usize,
+        due: &mut Vec<T>,
+    ) -> bool {
+        while let Some(place) = self.cascading.or_else(|| self.earliest_slot()) {
+            let level = place.level();
+            let bound = self.slots[place.index()].bound;
+            if level > 0 {
+                // Above level 0 the timers of a slot agree in the digits from their level on.
+                let span = TICK_SHIFT + SLOT_BITS * level as u32;
+                if self.cascading.is_none() && bound >> span > now_ns >> span {
+                    break;
+                }
+                if moves == 0 {
+                    return true;
+                }
+                moves -= self.cascade(place, now_ns, moves);
+            } else if bound > now_ns {
+                break;
+            } else if self.shuffled[level] & place.bit() != 0 {
+                self.sort(place);
+            } else if releases == 0 {
+                return true;
+            } else {
+                releases -= self.release(place, now_ns, releases, due);
+            }
+        }
+        // Every slot that is left starts later, or is of level 0 and has its bound later (W2).
+        self.position = self.position.max(now_ns >> TICK_SHIFT);
+        false
+    }
+
+    /// Releases due timers from the head of a sorted slot; says how many.
+    fn release(&mut self, place: Place, now_ns: u64, limit: usize, due: &mut Vec<T>) -> usize {
+        let mut released = 0;
+        while released < limit {
+            let index = self.slots[place.index()].head;
+            if index == NIL || self.entries[index as usize].deadline > now_ns {
+                break;
+            }
+            due.push(self.remove(index));
+            released += 1;
+        }
+        released
+    }
+
+    /// Deals at most `limit` timers of a slot of a higher level to lower levels; says how many.
+    fn cascade(&mut self, place: Place, now_ns: u64, limit: usize) -> usize {
+        if self.cascading.is_none() {
+            // Lower levels are empty, so nothing is armed before the bound: going there at once,
+            // and not to the start of the slot, saves the levels between for a lonely timer.
+            let bound = self.slots[place.index()].bound;
+            self.position = self.position.max(bound.min(now_ns) >> TICK_SHIFT);
+            self.cascading = Some(place);
+        }
+        let mut moved = 0;
+        while moved < limit {
+            let index = self.slots[place.index()].head;
+            if index == NIL {
+                break;
+            }
+            self.unlink(index);
+            let target = self.place_of(self.entries[index as usize].deadline);
+            debug_assert!(target.level() < place.level());
+            self.link(index, target);
+            moved += 1;
+        }
+        moved
+    }
+
+    /// Brings the list of a slot into order of (deadline, insertion).
+    fn sort(&mut self, place: Place) {
+        self.scratch.clear();
+        let mut index = self.slots[place.index()].head;
+        while index != NIL {
+            let entry = &self.entries[index as usize];
+            self.scratch.push((entry.deadline, entry.sequence, index));
+            index = entry.next;
+        }
+        self.scratch.sort_unstable();
+        let mut prev = NIL;
+        let mut next = NIL;
+        for at in 0..self.scratch.len() {
+            let index = self.scratch[at].2;
+            next = self
+                .scratch
+                .get(at + 1)
+                .map_or(NIL, |following| following.2);
+            let entry = &mut self.entries[index as usize];
+            (entry.prev, entry.next) = (prev, next);
+            prev = index;
+        }
+        debug_assert!(
+            next == NIL && prev != NIL,
+            "an occupied slot has a last timer"
+        );
+        let head = self.scratch[0];
+        self.slots[place.index()] = Slot {
+            head: head.2,
+            tail: prev,
+            bound: head.0,
+        };
+        self.shuffled[place.level()] &= !place.bit();
+        self.scratch.clear();
+        self.scratch.shrink_to(SCRATCH_KEPT);
+    }
+
+    /// The slot with the earliest timers, [`Wheel::cascading`] apart.
+    fn earliest_slot(&self) -> Option<Place> {
+        if self.levels == 0 {
+            return None;
+        }
+        let level = self.levels.trailing_zeros();
+        Some(Place::new(
+            level,
+            u64::from(self.occupied[level as usize].trailing_zeros()),
+        ))
+    }
+
+    /// Where a deadline belongs, seen from the position.
+    fn place_of(&self, deadline_ns: u64) -> Place {
+        let tick = (deadline_ns >> TICK_SHIFT).max(self.position);
+        let highest_difference = ((tick ^ self.position) | 1).ilog2();
+        let level = highest_difference / SLOT_BITS;
+        Place::new(level, (tick >> (level * SLOT_BITS)) % SLOTS as u64)
+    }
+
+    /// Appends an entry to the list of a slot.
+    fn link(&mut self, index: u32, place: Place) {
+        let slot = &mut self.slots[place.index()];
+        let tail = core::mem::replace(&mut slot.tail, index);
+        let entry = &mut self.entries[index as usize];
+        (entry.prev, entry.next, entry.place) = (tail, NIL, place);
+        let order = (entry.deadline, entry.sequence);
+        if tail == NIL {
+            (slot.head, slot.bound) = (index, order.0);
+            self.occupied[place.level()] |= place.bit();
+            self.levels |= 1 << place.level();
+            return;
+        }
+        slot.bound = slot.bound.min(order.0);
+        let last = &mut self.entries[tail as usize];
+        last.next = index;
+        if order < (last.deadline, last.sequence) {
+            self.shuffled[place.level()] |= place.bit();
+        }
+    }
+
+    /// Takes an entry out of the list of its slot, and keeps W3.
+    fn unlink(&mut self, index: u32) {
+        let Entry {
+            prev, next, place, ..
+        } = self.entries[index as usize];
+        let slot = &mut self.slots[place.index()];
+        if next == NIL {
+            slot.tail = prev;
+        } else {
+            self.entries[next as usize].prev = prev;
+        }
+        if prev != NIL {
+            self.entries[prev as usize].next = next;
+            return;
+        }
+        slot.head = next;
+        let level = place.level();
+        if next == NIL {
+            self.occupied[level] &= !place.bit();
+            self.shuffled[level] &= !place.bit();
+            if self.occupied[level] == 0 {
+                self.levels &= !(1 << level);
+            }
+            if self.cascading == Some(place) {
+                self.cascading = None;
+            }
+        } else if self.shuffled[level] & place.bit() == 0 {
+            slot.bound = self.entries[next as usize].deadline;
+        }
+    }
+
+    /// Unlinks an armed entry, frees it and returns its target.
+    fn remove(&mut self, index: u32) -> T {
+        self.unlink(index);
+        self.armed -= 1;
+        let entry = &mut self.entries[index as usize];
+        // An entry that ran out of generations is given up (once in 2^32 uses) and not reused:
+        // starting again would bring its first keys back to life.
+        if let Some(generation) = entry.generation.checked_add(1) {
+            entry.generation = generation;
+            entry.next = self.free;
+            self.free = index;
+        }
+        entry.target.take().expect("only armed entries are linked")
+    }
+}
+
+impl<T> fmt::Debug for Wheel<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wheel")
+            .field("armed", &self.armed)
+            .field("position_ns", &(self.position << TICK_SHIFT))
+            .field("next_deadline", &self.next_deadline())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::{Just, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof};
+    use proptest::test_runner::TestCaseError;
+
+    use super::{LEVELS, NIL, NonZeroU32, SLOT_BITS, SLOTS, TICK_SHIFT, TimerKey, Wheel};
+
+    const TEN_YEARS: u64 = 10 * 365 * 86_400 * 1_000_000_000;
+
+    fn advance<T>(wheel: &mut Wheel<T>, now: u64) -> Vec<T> {
+        let mut due = Vec::new();
+        while wheel.advance_to(now, 100, &mut due) {}
+        due
+    }
+
+    /// A point in time, told by what it is near to.
+    #[derive(Clone, Debug)]
+    enum Time {
+        At(u64),
+        Before(u64),
+        After(u64),
+        /// Near the n-th next boundary of a level.
+        Boundary(u32, u64, i64),
+        /// The last deadline armed, or the one the wheel announces; and so many ns off.
+        Last(i64),
+        Next(i64),
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Insert(Time),
+        Cancel(prop::sample::Index),
+        Advance {
+            to: Time,
+            limit: usize,
+            moves: usize,
+        },
+    }
+
+    fn time() -> impl Strategy<Value = Time> {
+        let levels = 0..=LEVELS as u32;
+        prop_oneof![
+            prop_oneof![Just(0), Just(u64::MAX), Just(u64::MAX - 1), any::<u64>()]
+                .prop_map(Time::At),
+            (0..1u64 << 20).prop_map(Time::Before),
+            prop_oneof![0..1u64 << 17, 0..1u64 << 30, Just(TEN_YEARS)].prop_map(Time::After),
+            (levels, 0..3u64, -1..=1i64).prop_map(|(k, n, off)| Time::Boundary(k, n, off)),
+            (-1..=1i64).prop_map(Time::Last),
+            (-1..=1i64).prop_map(Time::Next),
+        ]
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let advance = (time(), 0..6usize, 1..6usize);
+        prop_oneof![
+            6 => time().prop_map(Op::Insert),
+            2 => any::<prop::sample::Index>().prop_map(Op::Cancel),
+            3 => advance.prop_map(|(to, limit, moves)| Op::Advance { to, limit, moves }),
+        ]
+    }
+
+    /// The wheel beside a sorted list of (deadline, insertion); the target is the insertion.
+    struct Pair {
+        wheel: Wheel<u64>,
+        model: BTreeMap<(u64, u64), ()>,
+        keys: Vec<(TimerKey, (u64, u64))>,
+        now: u64,
+        cancelled: bool,
+    }
+
+    impl Pair {
+        fn resolve(&self, time: &Time) -> u64 {
+            match *time {
+                Time::At(ns) => ns,
+                Time::Before(ns) => self.now.saturating_sub(ns),
+                Time::After(ns) => self.now.saturating_add(ns),
+                Time::Boundary(level, n, off) => {
+                    let span = 1u64
+                        .checked_shl(TICK_SHIFT + SLOT_BITS * level)
+                        .unwrap_or(u64::MAX);
+                    let nth = (self.now / span).saturating_add(n).saturating_mul(span);
+                    nth.saturating_add_signed(off)
+                }
+                Time::Last(off) => self
+                    .keys
+                    .last()
+                    .map_or(self.now, |key| key.1.0)
+                    .saturating_add_signed(off),
+                Time::Next(off) => self
+                    .wheel
+                    .next_deadline()
+                    .unwrap_or(self.now)
+                    .saturating_add_signed(off),
+            }
+        }
+
+        fn advance(&mut self, now: u64, limit: usize, moves: usize) -> Result<bool, TestCaseError> {
+            self.now = now;
+            let mut due = Vec::new();
+            let again = self.wheel.advance_within(now, limit, moves, &mut due);
+            prop_assert!(due.len() <= limit);
+            for id in due {
+                let ((deadline, sequence), ()) = self.model.pop_first().expect("released twice");
+                prop_assert_eq!(id, sequence);
+                prop_assert!(deadline <= now, "{} early", deadline - now);
+            }
+            if !again {
+                prop_assert!(
+                    self.model
+                        .first_key_value()
+                        .is_none_or(|(key, ())| key.0 > now)
+                );
+                prop_assert!(self.wheel.next_deadline().is_none_or(|next| next > now));
+            }
+            Ok(again)
+        }
+
+        fn apply(&mut self, op: &Op) -> Result<(), TestCaseError> {
+            match op {
+                Op::Insert(time) => {
+                    let entry = (self.resolve(time), self.keys.len() as u64);
+                    self.model.insert(entry, ());
+                    self.keys.push((self.wheel.insert(entry.0, entry.1), entry));
+                }
+                Op::Cancel(_) if self.keys.is_empty() => {}
+                Op::Cancel(which) => {
+                    let (key, entry) = *which.get(&self.keys);
+                    let armed = self.model.remove(&entry).map(|()| entry.1);
+                    prop_assert_eq!(self.wheel.get_mut(key).copied(), armed);
+                    prop_assert_eq!(self.wheel.cancel(key), armed);
+                    self.cancelled |= armed.is_some();
+                }
+                Op::Advance { to, limit, moves } => {
+                    self.advance(self.resolve(to), *limit, *moves)?;
+                }
+            }
+            prop_assert_eq!(self.wheel.len(), self.model.len());
+            prop_assert_eq!(self.wheel.is_empty(), self.model.is_empty());
+            let earliest = self.model.first_key_value().map(|(key, ())| key.0);
+            let next = self.wheel.next_deadline();
+            prop_assert_eq!(next.is_some(), earliest.is_some());
+            prop_assert!(next <= earliest && (self.cancelled || next == earliest));
+            Ok(())
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config::with_cases(2000))]
+        #[test]
+        fn wheel_does_what_a_sorted_list_does(
+            start in prop_oneof![Just(0), Just(u64::MAX), any::<u64>(), 0..1u64 << 50],
+            ops in prop::collection::vec(op(), 1..120),
+        ) {
+            let (wheel, model) = (Wheel::new(start), BTreeMap::new());
+            let mut pair = Pair { wheel, model, keys: Vec::new(), now: start, cancelled: false };
+            for op in &ops {
+                pair.apply(op)?;
+            }
+            // Waking at every announced time ends: at most one wake-up per level and timer.
+            let mut wakes = pair.wheel.len() * (LEVELS + 1);
+            while let Some(next) = pair.wheel.next_deadline() {
+                prop_assert!(wakes > 0, "woken in vain for ever");
+                wakes -= 1;
+                while pair.advance(next, 2, 3)? {}
+            }
+            prop_assert!(pair.model.is_empty());
+        }
+    }
+
+    #[test]
+    fn each_level_boundary_fires_exactly_once() {
+        for start in [0, 1, 12_345_678_901_234_567, TEN_YEARS << 3] {
+            for (level, off) in (0..LEVELS as u32).flat_map(|k| [(k, -1), (k, 0), (k, 1)]) {
+                let span = 1u64 << (TICK_SHIFT + SLOT_BITS * level);
+                for base in [start + span, (start / span + 1) * span] {
+                    let deadline = base.saturating_add_signed(off);
+                    let mut wheel = Wheel::new(start);
+                    wheel.insert(deadline, level);
+                    assert_eq!(wheel.next_deadline(), Some(deadline));
+                    assert_eq!(advance(&mut wheel, deadline - 1), [0; 0]);
+                    assert_eq!(advance(&mut wheel, deadline), [level]);
+                    assert_eq!(advance(&mut wheel, u64::MAX), [0; 0]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn equal_deadlines_fire_in_registration_order() {
+        let mut wheel = Wheel::new(0);
+        // Same deadline, seen from ever nearer positions: the timers start on different levels.
+        let deadline = 5 << 40;
+        for (id, now) in [0, 1 << 40, 4 << 40, deadline - (1 << 20), deadline]
+            .iter()
+            .enumerate()
+        {
+            assert_eq!(advance(&mut wheel, now - u64::from(id == 4)), [0; 0]);
+            wheel.insert(deadline, id);
+        }
+        assert_eq!(advance(&mut wheel, deadline), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn removing_the_earliest_timer_does_not_move_the_next() {
+        for apart in [0, 1, 1 << TICK_SHIFT, 1 << 30, TEN_YEARS] {
+            let mut wheel = Wheel::new(7);
+            let earliest = wheel.insert(1000, "earliest");
+            wheel.insert(1000 + apart, "next");
+            assert_eq!(wheel.cancel(earliest), Some("earliest"));
+            assert_eq!(wheel.next_deadline(), Some(1000 + apart));
+            assert_eq!(advance(&mut wheel, 999 + apart), [""; 0]);
+            assert_eq!(advance(&mut wheel, 1000 + apart), ["next"]);
+        }
+    }
+
+    #[test]
+    fn jump_of_ten_years_costs_no_more_than_the_occupied_slots() {
+        let mut wheel = Wheel::new(3);
+        let ids: Vec<u64> = (0..12).collect();
+        for id in &ids {
+            wheel.insert(TEN_YEARS >> (11 - id), *id);
+        }
+        // A timer moves at most once per level, so the bound on moves is the bound on work.
+        let mut due = Vec::new();
+        assert!(!wheel.advance_within(TEN_YEARS, 12, ids.len() * (LEVELS - 1), &mut due));
+        assert_eq!(due, ids);
+    }
+
+    #[test]
+    fn cancelled_key_never_touches_its_successor() {
+        let mut wheel = Wheel::new(0);
+        let stale = wheel.insert(10, 'a');
+        assert_eq!(wheel.cancel(stale), Some('a'));
+        let key = wheel.insert(10, 'b');
+        assert_eq!(key.index, stale.index);
+        assert!(wheel.get_mut(stale).is_none() && wheel.cancel(stale).is_none());
+        assert_eq!(advance(&mut wheel, 10), ['b']);
+        assert_eq!(wheel.cancel(key), None);
+        // An entry out of generations is given up.
+        wheel.entries[wheel.free as usize].generation = NonZeroU32::MAX;
+        let last = wheel.insert(20, 'c');
+        assert_eq!((wheel.cancel(last), wheel.free), (Some('c'), NIL));
+        assert!(wheel.get_mut(last).is_none() && wheel.cancel(last).is_none());
+        assert_ne!(wheel.insert(20, 'd').index, last.index);
+    }
+
+    #[test]
+    fn memory_stays_bounded_under_arm_and_cancel() {
+        let target = std::rc::Rc::new(());
+        let mut wheel = Wheel::new(0);
+        let mut armed = std::collections::VecDeque::new();
+        for step in 0..100_000u64 {
+            armed.push_back(wheel.insert(step * 977 % (1 << 34), target.clone()));
+            if armed.len() > SLOTS {
+                let oldest = armed.pop_front().expect("just pushed");
+                assert!(wheel.cancel(oldest).is_some());
+            }
+        }
+        assert_eq!(wheel.entries.len(), SLOTS + 1);
+        assert_eq!(std::rc::Rc::strong_count(&target), 1 + SLOTS);
+    }
+}
