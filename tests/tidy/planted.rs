@@ -16,7 +16,7 @@ const OFFENCES: &[Planted] = &[
     Planted(rules::imports, "src/task/x.rs", "let a = crate::driver::Driver::new();", 1, "L1 task may not know L1 driver::Driver::new"),
     Planted(rules::imports, "src/net/x.rs", "use crate::driver::{\n    Interest,\n    slots::{Slot},\n};", 3, "L4b net may not know L1 driver::slots"),
     Planted(rules::imports, "src/net/x.rs", "use crate::driver::*;", 1, "L4b net may not know L1 driver::*"),
-    Planted(rules::imports, "src/error.rs", "use crate::config::Config;", 1, "L0 error may not know L0 config"),
+    Planted(rules::imports, "src/error.rs", "use crate::config::Config;", 1, "L0 error may not know L0 config::Config: L0"),
     Planted(rules::imports, "src/net/x.rs", "use crate::spawn;", 1, "name the module that holds it"),
     Planted(rules::imports, "src/magic.rs", "", 1, "magic has no line in the import table"),
     Planted(rules::pure, "src/driver/wheel.rs", "use std::{mem, thread};", 1, "may not know std::thread"),

@@ -54,11 +54,10 @@ pub(crate) fn pure(source: &Source<'_>) -> Offences {
     if !PURE.contains(&source.path) {
         return offences;
     }
-    let tests = source
-        .code
-        .find("#[cfg(test)]")
-        .unwrap_or(source.code.len());
-    let last = source.code[..tests].lines().count();
+    // Style rule 5: tests stand last.
+    let is_test = |line: &str| line.starts_with("#[cfg(test") || line.starts_with("#[cfg(all(test");
+    let mut lines = source.code.lines();
+    let last = lines.position(is_test).unwrap_or(usize::MAX);
     // `use std::mem` lets the rest of the file say `mem::take`.
     let mut heads = BTreeSet::new();
     for (_, path) in source.paths.iter().take_while(|(line, _)| *line <= last) {
