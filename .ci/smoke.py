@@ -1,0 +1,182 @@
+"""Runs the daemon and the load generator as their users do, and the daemon against clients that are not ours.
+
+usage: smoke.py DIR    where echod and loadgen are
+
+One echod serves configs/echo.toml, callbacks and tasks side by side, on ports the system chooses. Every wait has a bound,
+every child is ended by its own handle. What needs a program that is not installed (nc, socat) says that it was skipped.
+"""
+
+import asyncio
+import filecmp
+import os
+import pathlib
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+CONFIG = "configs/echo.toml"
+SERVICES = ["protocol-echo", "task-echo"]
+LISTENING = re.compile(r"listening (\S+) tcp 127\.0\.0\.1:(\d+)")
+START_S = 20  # a loaded machine starts slowly, a broken daemon never
+STOP_S = 20  # twice the grace period
+CLIENT_S = 120  # 64 MiB there and back take under a second on an idle machine
+LOADGEN_INVALID = 4
+LOADGEN_TRIES = 3
+MIB = 1 << 20
+
+
+class Failed(Exception):
+    """A check found something wrong; the text says what."""
+
+
+class Daemon:
+    """One echod, from its start to its exit code."""
+
+    def __init__(self, echod):
+        binds = [f"--set=service.{name}.bind=127.0.0.1:0" for name in SERVICES]
+        self.child = subprocess.Popen(
+            [echod, "--config", CONFIG, *binds], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        self.log, self.lines = [], queue.Queue()
+        threading.Thread(target=self.read_log, daemon=True).start()
+
+    def read_log(self):
+        for line in self.child.stderr:
+            self.log.append(line)
+            self.lines.put(line)
+        self.lines.put(None)
+
+    def ports(self):
+        """Waits until every service says where it listens."""
+        found, until = {}, time.monotonic() + START_S
+        while set(found) != set(SERVICES):
+            try:
+                line = self.lines.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                raise Failed(f"echod has not said `listening` for {SERVICES} in {START_S} s, only for {found}") from None
+            if line is None:
+                raise Failed(f"echod ended with {self.child.wait(STOP_S)} before it listened")
+            match = LISTENING.search(line)
+            if match:
+                found[match[1]] = int(match[2])
+        return found
+
+    def stop(self):
+        if self.child.poll() is not None:
+            raise Failed(f"echod ended by itself with {self.child.returncode}")
+        self.child.send_signal(signal.SIGTERM)
+        try:
+            code = self.child.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            raise Failed(f"echod still runs {STOP_S} s after SIGTERM") from None
+        if code != 0:
+            raise Failed(f"echod ended with {code} after SIGTERM and without clients, not with 0")
+
+    def kill(self):
+        if self.child.poll() is None:
+            self.child.kill()
+            self.child.wait()
+
+
+def run(command, expected, **pipes):
+    """Runs a program to its end and returns its exit code, which must be one of those expected."""
+    pipes.setdefault("stdin", subprocess.DEVNULL)
+    try:
+        code = subprocess.run(command, timeout=CLIENT_S, **pipes).returncode
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{' '.join(command)} has not ended in {CLIENT_S} s") from None
+    if code not in expected:
+        raise Failed(f"{' '.join(command)} ended with {code}, not one of {expected}")
+    return code
+
+
+def check_config(echod):
+    run([echod, "--check-config", "-c", CONFIG], [0])
+    run([echod, "--check-config", "-c", CONFIG, "--set=runtime.no_such_key=1"], [2], stderr=subprocess.DEVNULL)
+
+
+async def echo_and_half_close(port, payload):
+    """Writes everything, closes the writing half while bytes are still under way, and reads to the end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+    async def send():
+        writer.write(payload)
+        await writer.drain()
+        writer.write_eof()
+
+    _, echoed = await asyncio.gather(send(), reader.read())
+    writer.close()
+    await writer.wait_closed()
+    if echoed != payload:
+        raise Failed(f"sent {len(payload)} bytes and got {len(echoed)} others back")
+
+
+def half_close(port):
+    sizes = [0, 1, 1000, 65537, 4 * MIB] + [20000] * 100
+
+    async def clients():
+        await asyncio.gather(*(echo_and_half_close(port, os.urandom(size)) for size in sizes))
+
+    try:
+        asyncio.run(asyncio.wait_for(clients(), CLIENT_S))
+    except (OSError, TimeoutError, asyncio.TimeoutError) as error:
+        raise Failed(f"asyncio client: {error!r}") from error
+
+
+def through(command, size):
+    """Sends a file through a foreign client and compares what comes back, byte for byte."""
+    if shutil.which(command[0]) is None:
+        return print(f"    SKIPPED: no {command[0]} here")
+    with tempfile.TemporaryDirectory() as folder:
+        sent, echoed = pathlib.Path(folder, "sent"), pathlib.Path(folder, "echoed")
+        sent.write_bytes(os.urandom(size))
+        with sent.open("rb") as source, echoed.open("wb") as sink:
+            run(command, [0], stdin=source, stdout=sink)
+        if not filecmp.cmp(sent, echoed, shallow=False):
+            raise Failed(f"{command[0]}: {echoed.stat().st_size} of {size} bytes came back, or not the same")
+
+
+def drive(loadgen, port):
+    command = [loadgen, "run", f"tcp://127.0.0.1:{port}", "--rate=1k", "--connections=16", "--warmup=200ms"]
+    command += ["--duration=2s", "--verify=full", "--assert=errors==0", "--quiet"]
+    # A busy machine makes figures invalid, which is not what is asked here; three times in a row is no accident.
+    for _ in range(LOADGEN_TRIES):
+        if run(command, [0, LOADGEN_INVALID]) == 0:
+            return
+    raise Failed(f"loadgen called its own figures invalid {LOADGEN_TRIES} times")
+
+
+def main(folder):
+    echod, loadgen = os.path.join(folder, "echod"), os.path.join(folder, "loadgen")
+    checks = [("check-config", lambda: check_config(echod))]
+    daemon = Daemon(echod)
+    try:
+        for service, port in daemon.ports().items():
+            checks += [
+                (f"{service}: half-close", lambda port=port: half_close(port)),
+                (f"{service}: nc -N, 64 MiB", lambda port=port: through(["nc", "-N", "127.0.0.1", str(port)], 64 * MIB)),
+                (f"{service}: socat", lambda port=port: through(["socat", "-t60", "-", f"TCP:127.0.0.1:{port}"], 3 * MIB)),
+                (f"{service}: loadgen run", lambda port=port: drive(loadgen, port)),
+            ]
+        checks += [("SIGTERM", daemon.stop), ("loadgen demo", lambda: run([loadgen, "demo"], [0]))]
+        for name, check in checks:
+            start = time.monotonic()
+            print(f"  {name}", flush=True)
+            check()
+            print(f"    ok, {time.monotonic() - start:.1f} s", flush=True)
+    except Failed as failure:
+        print(f"smoke: {failure}\nthe daemon's last lines:\n{''.join(daemon.log[-30:])}", file=sys.stderr)
+        return 1
+    finally:
+        daemon.kill()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]) if len(sys.argv) == 2 else __doc__)
