@@ -18,7 +18,7 @@
     reason = "one vocabulary for every pure file, whichever of them are in use"
 )]
 pub(crate) use std::sync::{
-    Arc, Mutex,
+    Arc, Mutex, MutexGuard,
     atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
 };
 
@@ -28,7 +28,7 @@ pub(crate) use std::sync::{
     reason = "one vocabulary for every pure file, whichever of them are in use"
 )]
 pub(crate) use loom::sync::{
-    Arc, Mutex,
+    Arc, Mutex, MutexGuard,
     atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
 };
 

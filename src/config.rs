@@ -1,0 +1,112 @@
+//! Plain settings of a runtime, their defaults, and what is allowed.
+//!
+//! Knows no file format: the daemon parses TOML into its own types and then calls the builder.
+
+use std::time::Duration;
+
+use crate::error::BuildError;
+
+/// More loops than this are refused: the idle mask has one bit for each.
+pub(crate) const MAX_LOOPS: usize = 48;
+
+/// Whether loops are pinned to cores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pin {
+    /// Pin when every loop can have a core of its own and no CPU quota is set.
+    #[default]
+    Auto,
+    /// Pin, and refuse to build where a loop would have to share a core.
+    On,
+    /// Let the operating system place the threads.
+    Off,
+}
+
+/// How much a loop does before it looks elsewhere. The defaults suit servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TurnBudget {
+    /// Movable tasks run in one turn before the selector is polled again.
+    pub tasks: u32,
+    /// Time for movable tasks in one turn; whichever of the two ends first.
+    pub time: Duration,
+    /// Events taken from the selector in one turn while tasks are waiting: a small batch leaves
+    /// the rest in the kernel, where another loop could still take it.
+    pub events_busy: usize,
+    /// Events taken in one turn when nothing is waiting.
+    pub events_idle: usize,
+}
+
+impl Default for TurnBudget {
+    fn default() -> Self {
+        TurnBudget {
+            tasks: 64,
+            time: Duration::from_micros(100),
+            events_busy: 64,
+            events_idle: 256,
+        }
+    }
+}
+
+/// Everything a runtime is built from.
+#[derive(Clone, Debug)]
+pub(crate) struct RuntimeConfig {
+    pub(crate) loops: usize,
+    pub(crate) pin: Pin,
+    pub(crate) steal: bool,
+    pub(crate) thread_name: String,
+    pub(crate) budget: TurnBudget,
+    /// Seed of the order in which victims are tried; a fixed one makes a run repeatable.
+    pub(crate) seed: u64,
+}
+
+impl Default for RuntimeConfig {
+    fn default() -> Self {
+        RuntimeConfig {
+            // Knows the affinity mask and the quota of a control group.
+            loops: num_cpus::get().clamp(1, MAX_LOOPS),
+            pin: Pin::Auto,
+            steal: true,
+            thread_name: "garland".to_owned(),
+            budget: TurnBudget::default(),
+            seed: fastrand::u64(..),
+        }
+    }
+}
+
+impl RuntimeConfig {
+    /// Refuses what no runtime can be built from; the message names the setting and its range.
+    pub(crate) fn validate(&self) -> Result<(), BuildError> {
+        let complain = |what: String| Err(BuildError::Config(what));
+        if !(1..=MAX_LOOPS).contains(&self.loops) {
+            return complain(format!(
+                "loops = {}: allowed is 1 to {MAX_LOOPS}",
+                self.loops
+            ));
+        }
+        if self.thread_name.contains('\0') {
+            return complain("thread name: must not contain a zero byte".to_owned());
+        }
+        let budget = &self.budget;
+        if budget.tasks == 0 || budget.events_busy == 0 || budget.events_idle == 0 {
+            return complain("turn budget: tasks and events must be at least 1".to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{MAX_LOOPS, RuntimeConfig};
+
+    #[test]
+    fn a_loop_count_out_of_range_is_refused_with_its_range() {
+        for loops in [0, MAX_LOOPS + 1] {
+            let config = RuntimeConfig {
+                loops,
+                ..RuntimeConfig::default()
+            };
+            let error = config.validate().expect_err("out of range").to_string();
+            assert!(error.contains("1 to 48"), "{error}");
+        }
+    }
+}

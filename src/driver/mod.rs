@@ -1,0 +1,242 @@
+//! L1: what the kernel and the clock tell one loop.
+//!
+//! A [`Driver`] is the selector, the slots of registered sockets, the timer wheel and the clock of
+//! one loop, as one thing that is *turned*. It knows no tasks: it hands out [`Waker`]s and keys, and
+//! what they mean is decided above. Everything but the selector itself may be used from any thread;
+//! the selector is behind a lock, so that another loop can turn the driver of one that is stuck.
+//!
+//! Lock order: selector before slots, selector before wheel; slots and wheel are never held
+//! together, and no user code and no foreign waker runs under any of them (I7).
+
+pub(crate) mod alarm;
+pub(crate) mod clock;
+pub(crate) mod readiness;
+pub(crate) mod registration;
+pub(crate) mod selector;
+pub(crate) mod slots;
+pub(crate) mod wheel;
+
+use std::fmt;
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::task::Waker;
+
+use crate::config::TurnBudget;
+use crate::driver::alarm::{Alarm, NEVER};
+use crate::driver::clock::Clock;
+use crate::driver::selector::{Batch, Collected, Selector};
+use crate::driver::slots::Slots;
+use crate::driver::wheel::{TimerKey, Wheel};
+
+pub(crate) use crate::driver::readiness::{Direction, Ready};
+pub(crate) use crate::driver::registration::Registration;
+pub(crate) use crate::driver::slots::IoKey;
+
+/// Timers released in one go; the rest follows in the next turn, so that a storm of deadlines does
+/// not keep a loop from its sockets. Guessed, as the selector's larger batch.
+const DUE_PER_TURN: usize = 256;
+
+/// What a timer does when its deadline has come.
+#[derive(Debug)]
+pub(crate) enum TimerTarget {
+    /// Wakes a task.
+    Task(Waker),
+    /// Runs a callback of the home loop, which knows it by this key.
+    Local(LocalTimerKey),
+}
+
+slotmap::new_key_type! {
+    /// A scheduled callback in the table of its home loop.
+    pub(crate) struct LocalTimerKey;
+}
+
+/// Selector, slots, wheel and clock of one loop.
+pub(crate) struct Driver {
+    /// Locked by the home loop while it polls or sleeps, tried by others.
+    selector: Mutex<Selector>,
+    registry: mio::Registry,
+    unpark: mio::Waker,
+    slots: Slots,
+    wheel: Mutex<Wheel<TimerTarget>>,
+    alarm: Alarm,
+    clock: Clock,
+}
+
+impl Driver {
+    pub(crate) fn new(clock: Clock, budget: &TurnBudget) -> io::Result<Self> {
+        let (selector, registry, unpark) = Selector::new(budget)?;
+        Ok(Driver {
+            selector: Mutex::new(selector),
+            registry,
+            unpark,
+            slots: Slots::default(),
+            wheel: Mutex::new(Wheel::new(clock.now_ns())),
+            alarm: Alarm::new(),
+            clock,
+        })
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(crate) fn registry(&self) -> &mio::Registry {
+        &self.registry
+    }
+
+    pub(crate) fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    /// Ends the sleep of the loop in its selector, or keeps its next one from beginning.
+    pub(crate) fn unpark(&self) {
+        self.unpark
+            .wake()
+            .expect("an eventfd of this process accepts a write");
+    }
+
+    /// Takes what the kernel has, without waiting; nothing if another loop turns this driver just
+    /// now. Wakers of movable tasks are appended to `wakers`.
+    pub(crate) fn poll_now(
+        &self,
+        batch: Batch,
+        out: &mut Collected,
+        wakers: &mut Vec<Waker>,
+    ) -> usize {
+        let mut selector = match self.selector.try_lock() {
+            Ok(selector) => selector,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return 0,
+        };
+        let count = selector.poll_now(batch, out);
+        drop(selector);
+        self.deliver(out, wakers);
+        count
+    }
+
+    /// Sleeps until an event, an unpark or the next deadline. `still_idle` is asked once more under
+    /// the lock: whoever turned this driver in between may have eaten the edge of an unpark.
+    pub(crate) fn park(
+        &self,
+        still_idle: impl FnOnce() -> bool,
+        out: &mut Collected,
+        wakers: &mut Vec<Waker>,
+    ) -> usize {
+        let mut selector = self
+            .selector
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let deadline = self.alarm.park();
+        let count = if still_idle() && self.may_sleep_until(deadline, &mut selector) {
+            selector.wait(out)
+        } else {
+            selector.poll_now(Batch::Idle, out)
+        };
+        self.alarm.unpark();
+        drop(selector);
+        self.deliver(out, wakers);
+        count
+    }
+
+    /// Arms the timer descriptor; false if the deadline has come already.
+    fn may_sleep_until(&self, deadline: u64, selector: &mut Selector) -> bool {
+        if deadline == NEVER {
+            return true;
+        }
+        if let Some(manual) = self.clock.as_manual() {
+            if manual.is_auto() {
+                manual.jump_to(deadline);
+            }
+            return self.clock.now_ns() < deadline;
+        }
+        let now = self.clock.now_ns();
+        if deadline <= now {
+            return false;
+        }
+        // Refused only for a span that is out of range, which `arm` never passes on.
+        selector
+            .arm(now, deadline)
+            .expect("a timer descriptor accepts a positive span");
+        true
+    }
+
+    fn deliver(&self, out: &mut Collected, wakers: &mut Vec<Waker>) {
+        if !out.sources.is_empty() {
+            self.slots.dispatch(&out.sources, wakers);
+            out.sources.clear();
+        }
+    }
+
+    /// True if [`take_due`](Self::take_due) could find something; reads the clock only if a timer is
+    /// armed at all.
+    pub(crate) fn is_timer_due(&self) -> bool {
+        let next = self.alarm.next_deadline();
+        next != NEVER && next <= self.clock.now_ns()
+    }
+
+    /// Moves the timers that have come due into `due`, earliest first, at most [`DUE_PER_TURN`].
+    pub(crate) fn take_due(&self, due: &mut Vec<TimerTarget>) {
+        let now = self.clock.now_ns();
+        let mut wheel = self.lock_wheel();
+        // What is beyond the limit is announced by the published deadline, which then is not later
+        // than `now`.
+        let _more_are_due: bool = wheel.advance_to(now, DUE_PER_TURN, due);
+        self.alarm.publish(wheel.next_deadline().unwrap_or(NEVER));
+    }
+
+    /// Arms a timer, from any thread. A loop that sleeps past `deadline` is woken.
+    pub(crate) fn arm_timer(&self, deadline: u64, target: TimerTarget) -> TimerKey {
+        let mut wheel = self.lock_wheel();
+        let key = wheel.insert(deadline, target);
+        if deadline < self.alarm.next_deadline() {
+            self.alarm.publish(deadline);
+        }
+        drop(wheel);
+        if self.alarm.sleeps_past(deadline) {
+            self.unpark();
+        }
+        key
+    }
+
+    /// Cancels a timer; `None` if it has fired already. The published deadline stays: at worst the
+    /// loop wakes once for nothing.
+    pub(crate) fn cancel_timer(&self, key: TimerKey) -> Option<TimerTarget> {
+        self.lock_wheel().cancel(key)
+    }
+
+    /// Puts `waker` in the place of the one that waits; false if the timer has fired.
+    pub(crate) fn update_timer(&self, key: TimerKey, waker: &Waker) -> bool {
+        let mut wheel = self.lock_wheel();
+        let Some(target) = wheel.get_mut(key) else {
+            return false;
+        };
+        let replaced = match target {
+            TimerTarget::Task(old) if !old.will_wake(waker) => {
+                Some(std::mem::replace(old, waker.clone()))
+            }
+            TimerTarget::Task(_) | TimerTarget::Local(_) => None,
+        };
+        drop(wheel);
+        // A foreign waker's drop is foreign code: not under the lock.
+        drop(replaced);
+        true
+    }
+
+    /// Timers armed and neither fired nor cancelled.
+    pub(crate) fn timers_armed(&self) -> usize {
+        self.lock_wheel().len()
+    }
+
+    fn lock_wheel(&self) -> MutexGuard<'_, Wheel<TimerTarget>> {
+        self.wheel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver")
+            .field("alarm", &self.alarm)
+            .field("clock", &self.clock)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,197 @@
+//! What the kernel has said about one socket, in one word.
+//!
+//! Keeps invariant I3 (no lost readiness): the selector is edge-triggered, so an event that is
+//! forgotten never comes again. Each event raises the tick of its direction; an operation that met
+//! "would block" may clear the direction only if the tick is still the one it saw *before* the
+//! operation. An event that came in between keeps its flag.
+//!
+//! Pure: no selector, no socket. Wakers are beside the word, in [`Source`](super::slots::Source).
+
+use crate::atomics::{AtomicU64, Ordering};
+
+/// A set of things that may be true of a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ready(u8);
+
+impl Ready {
+    pub(crate) const NONE: Ready = Ready(0);
+    pub(crate) const READABLE: Ready = Ready(1);
+    pub(crate) const WRITABLE: Ready = Ready(1 << 1);
+    /// The peer has finished sending, or the connection is gone.
+    pub(crate) const READ_CLOSED: Ready = Ready(1 << 2);
+    pub(crate) const WRITE_CLOSED: Ready = Ready(1 << 3);
+    pub(crate) const ERROR: Ready = Ready(1 << 4);
+
+    pub(crate) const fn or(self, other: Ready) -> Ready {
+        Ready(self.0 | other.0)
+    }
+
+    pub(crate) const fn or_if(self, condition: bool, other: Ready) -> Ready {
+        if condition { self.or(other) } else { self }
+    }
+
+    pub(crate) const fn intersects(self, other: Ready) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// No further edge will come for reading, so a short read is not proof that all was read.
+    pub(crate) const fn is_final(self) -> bool {
+        self.intersects(Ready::READ_CLOSED.or(Ready::ERROR))
+    }
+}
+
+/// One of the two directions of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Read,
+    Write,
+}
+
+impl Direction {
+    /// What makes an operation in this direction worth trying.
+    pub(crate) const fn mask(self) -> Ready {
+        match self {
+            Direction::Read => Ready::READABLE.or(Ready::READ_CLOSED).or(Ready::ERROR),
+            Direction::Write => Ready::WRITABLE.or(Ready::WRITE_CLOSED).or(Ready::ERROR),
+        }
+    }
+
+    const fn tick_shift(self) -> u32 {
+        match self {
+            Direction::Read => FLAG_BITS,
+            Direction::Write => FLAG_BITS + TICK_BITS,
+        }
+    }
+}
+
+const FLAG_BITS: u32 = 8;
+/// A clear would go wrong only if exactly 2^24 events came between its look and its write.
+const TICK_BITS: u32 = 24;
+const TICK_MASK: u64 = (1 << TICK_BITS) - 1;
+const _: () = assert!(FLAG_BITS + 2 * TICK_BITS <= u64::BITS);
+
+/// The word: `[ write tick : 24 | read tick : 24 | flags : 8 ]`.
+///
+/// Written by whoever turns the driver (`record`) and by the operations of the socket's owner
+/// (`clear`), from any loop. `record` releases, `look` acquires: who sees a flag sees what the
+/// recording thread did before it.
+#[derive(Debug)]
+pub(crate) struct Readiness(AtomicU64);
+
+/// What an operation saw before it began; the evidence that `clear` asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    pub(crate) ready: Ready,
+    tick: u64,
+}
+
+impl Readiness {
+    pub(crate) fn new() -> Self {
+        Readiness(AtomicU64::new(0))
+    }
+
+    /// Adds what an event said and raises the ticks of the directions it touches.
+    pub(crate) fn record(&self, event: Ready) {
+        // The closure never refuses, so the update always succeeds.
+        self.0
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |word| {
+                let mut word = word | u64::from(event.0);
+                for direction in [Direction::Read, Direction::Write] {
+                    if event.intersects(direction.mask()) {
+                        word = raise_tick(word, direction);
+                    }
+                }
+                Some(word)
+            })
+            .expect("the closure always returns a value");
+    }
+
+    /// What is ready in this direction, if anything is.
+    pub(crate) fn look(&self, direction: Direction) -> Option<Look> {
+        let word = self.0.load(Ordering::Acquire);
+        let ready = flags(word);
+        ready.intersects(direction.mask()).then(|| Look {
+            ready,
+            tick: tick(word, direction),
+        })
+    }
+
+    /// The kernel has just said "would block": nothing of what was seen is true any more, unless
+    /// a newer event says so.
+    pub(crate) fn clear(&self, direction: Direction, seen: Look) {
+        let mut word = self.0.load(Ordering::Acquire);
+        while tick(word, direction) == seen.tick {
+            let cleared = word & !u64::from(direction.mask().0);
+            match self.0.compare_exchange_weak(
+                word,
+                cleared,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return,
+                Err(newer) => word = newer,
+            }
+        }
+    }
+}
+
+fn flags(word: u64) -> Ready {
+    Ready((word & ((1 << FLAG_BITS) - 1)) as u8)
+}
+
+fn tick(word: u64, direction: Direction) -> u64 {
+    (word >> direction.tick_shift()) & TICK_MASK
+}
+
+fn raise_tick(word: u64, direction: Direction) -> u64 {
+    let raised = (tick(word, direction) + 1) & TICK_MASK;
+    let others = word & !(TICK_MASK << direction.tick_shift());
+    others | (raised << direction.tick_shift())
+}
+
+#[cfg(all(test, not(garland_loom)))]
+mod tests {
+    use crate::atomics::AtomicU64;
+    use crate::driver::readiness::{Direction, FLAG_BITS, Readiness, Ready, TICK_MASK};
+
+    #[test]
+    fn an_event_between_look_and_clear_survives() {
+        let readiness = Readiness::new();
+        readiness.record(Ready::READABLE);
+        let seen = readiness.look(Direction::Read).expect("recorded");
+        readiness.record(Ready::READABLE);
+        readiness.clear(Direction::Read, seen);
+        assert!(readiness.look(Direction::Read).is_some());
+    }
+
+    #[test]
+    fn clearing_one_direction_leaves_the_other() {
+        let readiness = Readiness::new();
+        readiness.record(Ready::READABLE.or(Ready::WRITABLE));
+        let seen = readiness.look(Direction::Read).expect("recorded");
+        readiness.clear(Direction::Read, seen);
+        assert!(readiness.look(Direction::Read).is_none());
+        assert!(readiness.look(Direction::Write).is_some());
+    }
+
+    #[test]
+    fn a_write_event_does_not_protect_an_old_read_flag() {
+        let readiness = Readiness::new();
+        readiness.record(Ready::READABLE);
+        let seen = readiness.look(Direction::Read).expect("recorded");
+        readiness.record(Ready::WRITABLE);
+        readiness.clear(Direction::Read, seen);
+        assert!(readiness.look(Direction::Read).is_none());
+    }
+
+    #[test]
+    fn the_read_tick_wraps_without_touching_the_write_tick() {
+        let readiness = Readiness(AtomicU64::new(TICK_MASK << FLAG_BITS));
+        readiness.record(Ready::WRITABLE);
+        let write = readiness.look(Direction::Write).expect("recorded");
+        readiness.record(Ready::READABLE);
+        let after = readiness.look(Direction::Write).expect("still there");
+        assert_eq!(after.tick, write.tick);
+        assert_eq!(readiness.look(Direction::Read).expect("recorded").tick, 0);
+    }
+}

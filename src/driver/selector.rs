@@ -1,0 +1,142 @@
+//! The platform's selector: mio's poll, the wake-up descriptor, and a timer descriptor for deadlines
+//! finer than the millisecond that the poll itself rounds up to.
+//!
+//! Edge-triggered throughout. The timer descriptor is armed lazily and left armed across parks: an
+//! armed deadline that is earlier than needed costs one early wake-up, re-arming costs a system call
+//! at every park.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+
+use crate::config::TurnBudget;
+use crate::driver::alarm::NEVER;
+use crate::driver::readiness::Ready;
+use crate::driver::slots::{IoKey, SourceKey, Target, target_of};
+
+/// mio's waker; a key never looks like this, because its [`Target`] bit would be set on index 2^32-1.
+const UNPARK: Token = Token(usize::MAX);
+const TIMER: Token = Token(usize::MAX - 1);
+
+/// How many events a poll may bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Batch {
+    /// Work is waiting: take few, another loop could still have the rest.
+    Busy,
+    Idle,
+}
+
+/// What a poll brought: copied out, so that the selector is free again before anything runs.
+#[derive(Debug, Default)]
+pub(crate) struct Collected {
+    pub(crate) local: Vec<(IoKey, Ready)>,
+    pub(crate) sources: Vec<(SourceKey, Ready)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Selector {
+    poll: Poll,
+    busy: Events,
+    idle: Events,
+    timer: OwnedFd,
+    /// When the timer descriptor fires; [`NEVER`] when it is not armed.
+    armed_until: u64,
+}
+
+impl Selector {
+    pub(crate) fn new(budget: &TurnBudget) -> io::Result<(Self, mio::Registry, Waker)> {
+        let poll = Poll::new()?;
+        let registry = poll.registry().try_clone()?;
+        let waker = Waker::new(poll.registry(), UNPARK)?;
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        registry.register(
+            &mut SourceFd(&timer.as_raw_fd()),
+            TIMER,
+            Interest::READABLE,
+        )?;
+        let selector = Selector {
+            poll,
+            busy: Events::with_capacity(budget.events_busy),
+            idle: Events::with_capacity(budget.events_idle),
+            timer,
+            armed_until: NEVER,
+        };
+        Ok((selector, registry, waker))
+    }
+
+    /// Takes what is there, without waiting.
+    pub(crate) fn poll_now(&mut self, batch: Batch, out: &mut Collected) -> usize {
+        self.poll(batch, Some(Duration::ZERO), out)
+    }
+
+    /// Waits for an event or an unpark; no limit but the one given to [`arm`](Self::arm).
+    pub(crate) fn wait(&mut self, out: &mut Collected) -> usize {
+        self.poll(Batch::Idle, None, out)
+    }
+
+    /// Makes sure that `wait` ends at `deadline`, both in nanoseconds of the loop's clock.
+    pub(crate) fn arm(&mut self, now: u64, deadline: u64) -> io::Result<()> {
+        if self.armed_until <= deadline {
+            return Ok(());
+        }
+        let span = deadline.saturating_sub(now).max(1);
+        let value = Timespec {
+            tv_sec: i64::try_from(span / 1_000_000_000).unwrap_or(i64::MAX),
+            tv_nsec: (span % 1_000_000_000) as i64,
+        };
+        let once = Itimerspec {
+            it_interval: Timespec::default(),
+            it_value: value,
+        };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
+        self.armed_until = deadline;
+        Ok(())
+    }
+
+    fn poll(&mut self, batch: Batch, wait: Option<Duration>, out: &mut Collected) -> usize {
+        let events = match batch {
+            Batch::Busy => &mut self.busy,
+            Batch::Idle => &mut self.idle,
+        };
+        match self.poll.poll(events, wait) {
+            Ok(()) => {}
+            // A signal handler ran: as if nothing had happened.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return 0,
+            // EBADF, EFAULT or EINVAL: the descriptor is not what this code believes it is.
+            Err(error) => panic!("the selector of a loop failed: {error}"),
+        }
+        let mut count = 0;
+        for event in events.iter() {
+            match event.token() {
+                UNPARK => {}
+                // An expired one-shot timer descriptor is disarmed; its edge needs no read.
+                TIMER => self.armed_until = NEVER,
+                token => {
+                    count += 1;
+                    match target_of(token) {
+                        Target::Local(key) => out.local.push((key, ready_of(event))),
+                        Target::Source(key) => out.sources.push((key, ready_of(event))),
+                    }
+                }
+            }
+        }
+        count
+    }
+}
+
+fn ready_of(event: &mio::event::Event) -> Ready {
+    Ready::NONE
+        .or_if(event.is_readable(), Ready::READABLE)
+        .or_if(event.is_writable(), Ready::WRITABLE)
+        .or_if(event.is_read_closed(), Ready::READ_CLOSED)
+        .or_if(event.is_write_closed(), Ready::WRITE_CLOSED)
+        .or_if(event.is_error(), Ready::ERROR)
+}

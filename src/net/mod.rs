@@ -1,0 +1,15 @@
+//! L4b: sockets on a loop, for tasks.
+//!
+//! A socket is registered with the loop that made it and stays there; the task that uses it may run
+//! anywhere. [`LoopHandle::serve`](crate::LoopHandle::serve) is the server of the task model;
+//! protocols and their transports are one layer up.
+
+pub(crate) mod accept;
+pub(crate) mod serve;
+pub(crate) mod server;
+pub(crate) mod socket;
+pub(crate) mod tcp;
+
+pub use crate::net::server::{Server, ServerStats};
+pub use crate::net::socket::ListenOptions;
+pub use crate::net::tcp::{ReadHalf, TcpListener, TcpStream, WriteHalf};

@@ -1,0 +1,187 @@
+//! The server of the task model: one accept task for each loop and address, one task a connection.
+//!
+//! The accept task is movable: a listener's event makes it ready, and whichever loop runs it becomes
+//! the home of the connections it accepts.
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use atomic_waker::AtomicWaker;
+
+use crate::driver::Registration;
+use crate::error::NetError;
+use crate::net::accept::{ACCEPTS_PER_TURN, AcceptError, Backoff};
+use crate::net::server::{ListenerGuard, Server, ServerCore};
+use crate::net::socket::{ListenOptions, ListenSocket};
+use crate::net::tcp::{TcpStream, poll_accept};
+use crate::runtime::{LoopHandle, spawn};
+use crate::task::yield_now::yield_now;
+use crate::time::sleep;
+
+/// How long a listener rests at the limit of connections before it looks again.
+const FULL_PAUSE: Duration = Duration::from_millis(10);
+
+impl LoopHandle {
+    /// Serves TCP in the task model: `handler` is called for each connection, and its future becomes
+    /// a movable task. One listener a loop shares the port; the kernel spreads connections over them.
+    ///
+    /// Returns once it listens. It serves until [`Server::close`] or the end of the runtime.
+    ///
+    /// # Errors
+    /// An address that cannot be bound; then nothing listens.
+    ///
+    /// ```
+    /// use garland::net::{ListenOptions, TcpStream};
+    ///
+    /// let runtime = garland::Builder::new().loops(1).build()?;
+    /// let listen: ListenOptions = "127.0.0.1:0".parse()?;
+    /// let server = runtime.handle().serve(listen, |stream: TcpStream| async move {
+    ///     let mut buf = [0; 1024];
+    ///     while let Ok(n @ 1..) = stream.read(&mut buf).await {
+    ///         if stream.write_all(&buf[..n]).await.is_err() {
+    ///             break;
+    ///         }
+    ///     }
+    /// })?;
+    /// runtime.block_on(async {
+    ///     let client = TcpStream::connect(server.local_addr()).await?;
+    ///     client.write_all(b"garland").await?;
+    ///     let mut buf = [0; 7];
+    ///     assert_eq!(client.read(&mut buf).await?, 7);
+    ///     Ok::<(), std::io::Error>(())
+    /// })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn serve<H, F>(
+        &self,
+        listen: impl Into<ListenOptions>,
+        handler: H,
+    ) -> Result<Server, NetError>
+    where
+        H: Fn(TcpStream) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listen = listen.into();
+        let rows = listen.bind(self.loops())?;
+        let addrs = rows.iter().map(|row| row[0].addr).collect();
+        let core = ServerCore::new(addrs, listen.max_connections);
+        for (id, socket) in rows.into_iter().flat_map(|row| row.into_iter().enumerate()) {
+            let addr = socket.addr;
+            let home = self.on(id);
+            let registered = Registration::new(&home.home().remote().driver, socket);
+            let socket =
+                registered.map_err(|error| NetError::new("register", Some(addr), error))?;
+            let listener = TaskListener::new(socket, &core, listen.nodelay);
+            home.spawn(listener.run(handler.clone()));
+        }
+        Ok(Server::new(core))
+    }
+}
+
+/// The listener of one loop.
+struct TaskListener {
+    socket: Registration<ListenSocket>,
+    core: Arc<ServerCore>,
+    nodelay: bool,
+    /// Woken by `Server::close`.
+    closed: Arc<AtomicWaker>,
+    _guard: ListenerGuard,
+}
+
+impl TaskListener {
+    fn new(socket: Registration<ListenSocket>, core: &Arc<ServerCore>, nodelay: bool) -> Self {
+        let closed = Arc::new(AtomicWaker::new());
+        let closer = Arc::clone(&closed);
+        TaskListener {
+            socket,
+            core: Arc::clone(core),
+            nodelay,
+            closed,
+            _guard: core.add_listener(Box::new(move || closer.wake())),
+        }
+    }
+
+    async fn run<H, F>(self, handler: H)
+    where
+        H: Fn(TcpStream) -> F,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut backoff = Backoff::new();
+        let mut accepted_in_turn = 0;
+        while let Some(accepted) = poll_fn(|cx| self.poll_next(cx)).await {
+            let pause = match accepted {
+                Ok((fd, _peer)) => {
+                    backoff.reset();
+                    self.hand_over(fd, &handler);
+                    self.core.is_full().then_some(FULL_PAUSE)
+                }
+                Err(error) => {
+                    self.core.count_error();
+                    match AcceptError::of(&error) {
+                        AcceptError::Next | AcceptError::WouldBlock => None,
+                        AcceptError::Pause => Some(backoff.take()),
+                        AcceptError::Fatal => {
+                            tracing::error!(%error, addr = %self.socket.io().addr, "listener broken");
+                            return;
+                        }
+                    }
+                }
+            };
+            if let Some(pause) = pause {
+                self.core.count_pause();
+                self.rest(pause).await;
+            }
+            accepted_in_turn += 1;
+            if accepted_in_turn % ACCEPTS_PER_TURN == 0 {
+                yield_now().await;
+            }
+        }
+    }
+
+    /// The next connection; `None` when the server closes and the queue is empty.
+    fn poll_next(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<std::io::Result<(OwnedFd, SocketAddr)>>> {
+        self.closed.register(cx.waker());
+        match poll_accept(&self.socket, self.nodelay, cx) {
+            Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+            Poll::Pending if self.core.is_closing() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Waits until there may be room again, or as long as the server is not closing.
+    async fn rest(&self, first: Duration) {
+        sleep(first).await;
+        while self.core.is_full() && !self.core.is_closing() {
+            sleep(FULL_PAUSE).await;
+        }
+    }
+
+    fn hand_over<H, F>(&self, fd: OwnedFd, handler: &H)
+    where
+        H: Fn(TcpStream) -> F,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let open = self.core.open();
+        match TcpStream::register(fd) {
+            Ok(stream) => {
+                let connection = handler(stream);
+                // Detached: it ends by itself, or with the runtime.
+                drop(spawn(async move {
+                    connection.await;
+                    drop(open);
+                }));
+            }
+            Err(error) => {
+                self.core.count_error();
+                tracing::warn!(%error, "an accepted connection could not be registered");
+            }
+        }
+    }
+}

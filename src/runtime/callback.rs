@@ -1,0 +1,109 @@
+//! Scheduled callbacks that can be cancelled: asyncio's `Handle` and `TimerHandle`.
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::driver::wheel::TimerKey;
+use crate::driver::{LocalTimerKey, TimerTarget};
+use crate::scheduler::{Callback, SharedCallback, Worker};
+
+/// A callback scheduled by [`call_soon`](crate::LocalLoop::call_soon).
+///
+/// Dropping it does not cancel the callback.
+pub struct CallHandle {
+    callback: Rc<dyn Callback>,
+}
+
+impl CallHandle {
+    pub(crate) fn new(callback: Rc<dyn Callback>) -> Self {
+        CallHandle { callback }
+    }
+
+    /// Keeps the callback from running and drops what it captured, at once. False if it has run or
+    /// was cancelled before; then nothing happens.
+    pub fn cancel(&self) -> bool {
+        self.callback.cancel()
+    }
+}
+
+impl fmt::Debug for CallHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallHandle").finish_non_exhaustive()
+    }
+}
+
+/// A callback sent by [`call_soon_threadsafe`](crate::LoopHandle::call_soon_threadsafe).
+///
+/// Dropping it does not cancel the callback.
+pub struct ThreadsafeCallHandle {
+    callback: Arc<dyn SharedCallback>,
+}
+
+impl ThreadsafeCallHandle {
+    pub(crate) fn new(callback: Arc<dyn SharedCallback>) -> Self {
+        ThreadsafeCallHandle { callback }
+    }
+
+    /// Keeps the callback from running and drops what it captured, on the calling thread. False if
+    /// it has begun to run or was cancelled before.
+    pub fn cancel(&self) -> bool {
+        self.callback.cancel()
+    }
+}
+
+impl fmt::Debug for ThreadsafeCallHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ThreadsafeCallHandle")
+            .finish_non_exhaustive()
+    }
+}
+
+/// A callback scheduled by [`call_later`](crate::LocalLoop::call_later) or
+/// [`call_at`](crate::LocalLoop::call_at).
+///
+/// Dropping it does not cancel the callback.
+pub struct TimerHandle {
+    callback: Rc<dyn Callback>,
+    worker: Rc<Worker>,
+    local: LocalTimerKey,
+    timer: TimerKey,
+    when: Instant,
+}
+
+impl TimerHandle {
+    pub(crate) fn new(worker: &Rc<Worker>, callback: Rc<dyn Callback>, deadline: u64) -> Self {
+        let driver = worker.driver();
+        let local = worker.insert_timer(Rc::clone(&callback));
+        TimerHandle {
+            callback,
+            worker: Rc::clone(worker),
+            local,
+            timer: driver.arm_timer(deadline, TimerTarget::Local(local)),
+            when: driver.clock().instant_at(deadline),
+        }
+    }
+
+    /// The deadline; still answers after it has passed.
+    pub fn when(&self) -> Instant {
+        self.when
+    }
+
+    /// Keeps the callback from running, drops what it captured and frees its timer, at once. False
+    /// if it has run or was cancelled before.
+    pub fn cancel(&self) -> bool {
+        if self.worker.driver().cancel_timer(self.timer).is_some() {
+            self.worker.remove_timer(self.local);
+        }
+        self.callback.cancel()
+    }
+}
+
+impl fmt::Debug for TimerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TimerHandle")
+            .field("when", &self.when)
+            .finish_non_exhaustive()
+    }
+}

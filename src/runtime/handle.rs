@@ -1,0 +1,142 @@
+//! A loop as other threads see it: `Send`, `Sync`, cheap to clone.
+
+use std::fmt;
+use std::future::Future;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::error::LoopError;
+use crate::runtime::LoopId;
+use crate::runtime::callback::ThreadsafeCallHandle;
+use crate::runtime::local::LocalLoop;
+use crate::runtime::stats::RuntimeStats;
+use crate::scheduler::{self, Home, Message, SharedCallback, SharedCallbackCell};
+use crate::task::join::JoinHandle;
+
+/// An event loop, for code on any thread.
+///
+/// It keeps the memory of the runtime alive, but not its loops: after a shutdown calls fail with
+/// [`LoopError::Closed`], and spawned tasks are cancelled at once.
+#[derive(Clone)]
+pub struct LoopHandle {
+    home: Arc<Home>,
+}
+
+impl LoopHandle {
+    pub(crate) fn new(home: Arc<Home>) -> Self {
+        LoopHandle { home }
+    }
+
+    /// The loop that runs on this thread, if one does.
+    pub fn current() -> Option<LoopHandle> {
+        scheduler::with_current(|worker| worker.map(|w| LoopHandle::new(Arc::clone(w.home()))))
+    }
+
+    /// Which loop of its runtime this is.
+    pub fn id(&self) -> LoopId {
+        LoopId(self.home.id)
+    }
+
+    /// How many loops the runtime has.
+    pub fn loops(&self) -> usize {
+        self.home.shared.loops.len()
+    }
+
+    /// Another loop of the same runtime.
+    ///
+    /// # Panics
+    /// If there is no such loop: `id` must be below [`loops`](LoopHandle::loops).
+    pub fn on(&self, id: usize) -> LoopHandle {
+        assert!(id < self.loops(), "loop {id} of {}", self.loops());
+        LoopHandle::new(Arc::new(Home {
+            shared: Arc::clone(&self.home.shared),
+            id,
+        }))
+    }
+
+    /// The time of the loops of this runtime.
+    pub fn time(&self) -> Instant {
+        self.home.now()
+    }
+
+    /// Runs `f` once on this loop and ends its sleep. Calls of one thread keep their order; a call
+    /// from the loop's own thread queues behind what is ready.
+    ///
+    /// # Errors
+    /// [`LoopError::Closed`] after the shutdown of the loop; `f` is dropped.
+    pub fn call_soon_threadsafe(
+        &self,
+        f: impl FnOnce() + Send + 'static,
+    ) -> Result<ThreadsafeCallHandle, LoopError> {
+        let callback: Arc<dyn SharedCallback> = Arc::new(SharedCallbackCell::new(f));
+        self.home
+            .send(Message::SharedCall(Arc::clone(&callback)))
+            .map_err(|_dropped| LoopError::Closed)?;
+        Ok(ThreadsafeCallHandle::new(callback))
+    }
+
+    /// Starts a task that any loop of the runtime may run, one step at a time.
+    ///
+    /// From a loop it starts there, unless another is idle; from elsewhere, wherever there is room.
+    #[track_caller]
+    #[doc(alias = "run_coroutine_threadsafe")]
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.home.spawn(future, Location::caller())
+    }
+
+    /// Starts a task on this loop, from any thread: `make` is called there, so that the future need
+    /// not be `Send`.
+    #[track_caller]
+    pub fn spawn_on<M, F>(&self, make: M) -> JoinHandle<F::Output>
+    where
+        M: FnOnce() -> F + Send + 'static,
+        F: Future + 'static,
+        F::Output: Send + 'static,
+    {
+        self.home.spawn_made_here(make, Location::caller())
+    }
+
+    /// Ends the run of this loop when its present batch is done.
+    ///
+    /// Loop 0 returns from `run_forever` or `block_on` and may be run again. A loop with a thread of
+    /// its own rests until the shutdown; movable tasks in its deque go to the others.
+    pub fn stop(&self) {
+        // A closed loop has stopped for good.
+        drop(self.home.send(Message::Stop));
+    }
+
+    /// What the loops have done so far.
+    pub fn stats(&self) -> RuntimeStats {
+        RuntimeStats::of(&self.home.shared)
+    }
+
+    /// Calls `f` on this loop, as a handle of its ready queue.
+    pub(crate) fn visit(
+        &self,
+        f: impl FnOnce(&LocalLoop) + Send + 'static,
+    ) -> Result<(), LoopError> {
+        let visit: scheduler::ready::Visit =
+            Box::new(move |worker| f(&LocalLoop::new(worker.clone())));
+        self.home
+            .send(Message::Visit(visit))
+            .map_err(|_dropped| LoopError::Closed)
+    }
+
+    pub(crate) fn home(&self) -> &Arc<Home> {
+        &self.home
+    }
+}
+
+impl fmt::Debug for LoopHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoopHandle")
+            .field("id", &self.id())
+            .field("loops", &self.loops())
+            .finish()
+    }
+}

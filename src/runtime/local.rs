@@ -1,0 +1,138 @@
+//! The loop as its own code sees it: `!Send`, free to capture an `Rc`.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::panic::Location;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::driver::Driver;
+use crate::runtime::LoopId;
+use crate::runtime::callback::{CallHandle, TimerHandle};
+use crate::runtime::handle::LoopHandle;
+use crate::scheduler::{self, Callback, CallbackCell, Handle, Worker};
+use crate::task::join::JoinHandle;
+
+/// An event loop, for code that runs on it.
+///
+/// What is scheduled here runs on this loop only, never two at a time, in the order in which it was
+/// scheduled; so it may share state through `Rc` and `Cell`. Clones are the same loop. The type is not
+/// `Send`: other threads use a [`LoopHandle`].
+///
+/// ```
+/// use std::cell::RefCell;
+/// use std::rc::Rc;
+/// use std::time::Duration;
+///
+/// let runtime = garland::Builder::new().loops(1).build()?;
+/// let local = runtime.local();
+/// let seen = Rc::new(RefCell::new(Vec::new()));
+///
+/// let (first, second, stop) = (seen.clone(), seen.clone(), local.clone());
+/// local.call_later(Duration::from_millis(1), move || {
+///     second.borrow_mut().push("later");
+///     stop.stop();
+/// });
+/// local.call_soon(move || first.borrow_mut().push("soon"));
+/// runtime.run_forever()?;
+/// assert_eq!(*seen.borrow(), ["soon", "later"]);
+/// # Ok::<(), garland::LoopError>(())
+/// # .map_err(|e| e).map(|_: ()| ()).map_err(Box::<dyn std::error::Error>::from)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct LocalLoop {
+    worker: Rc<Worker>,
+    /// Says what `Rc` says already, and must go on saying whatever the worker becomes.
+    _not_send: PhantomData<*const ()>,
+}
+
+impl LocalLoop {
+    pub(crate) fn new(worker: Rc<Worker>) -> Self {
+        LocalLoop {
+            worker,
+            _not_send: PhantomData,
+        }
+    }
+
+    /// The loop that runs on this thread, if one does.
+    ///
+    /// Inside a movable task this is the loop that polls it now; the next step may run on another.
+    #[doc(alias = "get_running_loop")]
+    #[doc(alias = "get_event_loop")]
+    pub fn current() -> Option<LocalLoop> {
+        scheduler::current().map(LocalLoop::new)
+    }
+
+    /// Which loop of its runtime this is.
+    pub fn id(&self) -> LoopId {
+        LoopId(self.worker.id())
+    }
+
+    /// A handle that may go to other threads.
+    pub fn handle(&self) -> LoopHandle {
+        LoopHandle::new(Arc::clone(self.worker.home()))
+    }
+
+    /// The time of this loop: monotonic, and advancing while a callback runs.
+    pub fn time(&self) -> Instant {
+        self.worker.home().now()
+    }
+
+    /// Runs `f` once, in a later step, behind everything that is ready already.
+    ///
+    /// On a loop that is closed `f` is dropped.
+    pub fn call_soon(&self, f: impl FnOnce() + 'static) -> CallHandle {
+        let callback: Rc<dyn Callback> = Rc::new(CallbackCell::new(f));
+        self.worker.push_ready(Handle::Call(Rc::clone(&callback)));
+        CallHandle::new(callback)
+    }
+
+    /// Runs `f` once, `delay` from now at the soonest. A delay of zero is due in the next turn,
+    /// behind what is ready already. Precision is that of the platform's timers, well below a
+    /// millisecond; equal deadlines fire in the order of scheduling.
+    pub fn call_later(&self, delay: Duration, f: impl FnOnce() + 'static) -> TimerHandle {
+        let deadline = self.driver().clock().ns_after(delay);
+        TimerHandle::new(&self.worker, Rc::new(CallbackCell::new(f)), deadline)
+    }
+
+    /// Runs `f` once, at `when` at the soonest.
+    pub fn call_at(&self, when: Instant, f: impl FnOnce() + 'static) -> TimerHandle {
+        let deadline = self.driver().clock().ns_at(when);
+        TimerHandle::new(&self.worker, Rc::new(CallbackCell::new(f)), deadline)
+    }
+
+    /// Starts a task that stays on this loop and need not be `Send`. Its first step is scheduled as
+    /// by [`call_soon`](LocalLoop::call_soon).
+    #[track_caller]
+    #[doc(alias = "create_task")]
+    pub fn spawn_local<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        self.worker.home().spawn_bound(future, Location::caller())
+    }
+
+    /// Ends the run of this loop when its present batch is done. Before a run: that run makes one
+    /// turn without waiting.
+    pub fn stop(&self) {
+        self.worker.stop();
+    }
+
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    pub(crate) fn driver(&self) -> &Arc<Driver> {
+        self.worker.driver()
+    }
+}
+
+impl fmt::Debug for LocalLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalLoop").field("id", &self.id()).finish()
+    }
+}

@@ -1,0 +1,84 @@
+//! L3: what a user holds in the hand.
+//!
+//! ```text
+//!   Builder ──build()──> Runtime            lends its thread to loop 0: block_on, run_forever
+//!           ──start()──> BackgroundRuntime  every loop has a thread of its own
+//!                           │
+//!                           └─ handle() ──> LoopHandle (any thread) ... LocalLoop (on the loop)
+//!   either ──shutdown(limit)──> ShutdownReport        dropping it does the same, with five seconds
+//! ```
+
+mod affinity;
+mod background;
+mod builder;
+mod callback;
+mod handle;
+mod lent;
+mod local;
+mod shutdown;
+mod stats;
+
+use std::fmt;
+use std::future::Future;
+use std::panic::Location;
+
+pub use crate::runtime::background::BackgroundRuntime;
+pub use crate::runtime::builder::Builder;
+pub use crate::runtime::callback::{CallHandle, ThreadsafeCallHandle, TimerHandle};
+pub use crate::runtime::handle::LoopHandle;
+pub use crate::runtime::lent::Runtime;
+pub use crate::runtime::local::LocalLoop;
+pub use crate::runtime::shutdown::ShutdownReport;
+pub use crate::runtime::stats::{LoopStats, RuntimeStats};
+
+use crate::scheduler;
+use crate::task::join::JoinHandle;
+
+/// Which loop of a runtime: 0 is the one that can be lent a thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LoopId(pub(crate) usize);
+
+impl LoopId {
+    /// Its place in [`RuntimeStats::loops`].
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+impl fmt::Display for LoopId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "loop {}", self.0)
+    }
+}
+
+/// Starts a movable task on the runtime whose loop runs on this thread.
+///
+/// # Panics
+/// Outside a loop: use [`LoopHandle::spawn`] there.
+#[track_caller]
+pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let location = Location::caller();
+    let spawned = scheduler::with_current(|worker| {
+        worker.map(|worker| worker.home().spawn(future, location))
+    });
+    spawned.expect("spawn() is called inside a loop; elsewhere use LoopHandle::spawn")
+}
+
+/// Starts a loop-bound task on the loop that runs on this thread.
+///
+/// # Panics
+/// Outside a loop: use [`LoopHandle::spawn_on`] there.
+#[track_caller]
+pub fn spawn_local<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    let local = LocalLoop::current();
+    let local = local.expect("spawn_local() is called inside a loop; elsewhere use spawn_on");
+    local.spawn_local(future)
+}

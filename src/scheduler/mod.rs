@@ -1,0 +1,79 @@
+//! L2: who runs what, where, and when a loop may sleep. The page to read before any other file here.
+//!
+//! # The queues of a loop
+//!
+//! ```text
+//!   selector, wheel ──> ready queue (FIFO, this loop only: callbacks, sockets, loop-bound tasks)
+//!   other threads ────> inbox ─────────────┘
+//!   selector, wheel, spawn ──> deque (FIFO, movable tasks) <──steal── other loops
+//!   spawn from outside ──────> injector (one for all loops) ──> deque
+//! ```
+//!
+//! # The states of a loop
+//!
+//! ```text
+//!              nothing to do                  nothing found
+//!   running ──────────────────> searching ─────────────────> parked (its idle bit is set)
+//!      ^  ^  found: leave_search    │                          │  │
+//!      │  └─────────────────────────┘     own event: leave_idle│  │claimed by a poster
+//!      └───────────────────────────────────────────────────────┘  │(bit cleared, counted
+//!                                   searching <───────────────────┘ as searching)
+//! ```
+//!
+//! *Stuck* is what the others see of a running loop whose turn does not end.
+//!
+//! # The two protocols
+//!
+//! *Post work*: push; fence F1; if a loop is parked and nobody searches, claim one and unpark it.
+//! *Go to sleep*: set the idle bit (and stop searching, in the same step); fence F2; look at every
+//! queue again; only then wait in the selector. Steps, proof and models: [`idle`].
+//!
+//! Who notifies: a post from inside a callback or a task, always, for the code that runs may wait
+//! for what it posted; a batch from the selector once, and only if the loop cannot begin all of it at
+//! once; a task that woke itself, never.
+//!
+//! # The invariants
+//!
+//! - **I1 No lost wake-up.** If a movable task is queued and a loop is parked, then some loop is
+//!   searching, or an unpark is under way, or the queue's loop runs it before it parks. Kept by
+//!   [`idle`] and [`Worker::park`](worker::Worker).
+//! - **I2 Single runner.** A task is polled by one thread at a time; a wake during a poll leads to
+//!   exactly one more. Kept by async-task.
+//! - **I3 No lost readiness.** Kept by [`readiness`](crate::driver::readiness).
+//! - **I4 No stale delivery.** Kept by the generations in [`slots`](crate::driver::slots) and in the
+//!   table of the home loop.
+//! - **I5 Bounded starvation.** A turn runs what was ready when it began, then at most
+//!   [`TurnBudget`](crate::TurnBudget) of movable tasks; then the selector is polled again. Not yet
+//!   kept for a loop that is stuck: its sockets and timers wait for it.
+//! - **I7 Bounded critical sections.** No user code and no foreign waker under a lock of the driver.
+//! - **I8 Home affinity.** Registrations never move; loop-bound work runs on its home only.
+//! - **I9 The owner never waits for a thief** but before it parks: its polls try the driver's lock.
+//! - **I10 Ledger.** Tasks created = finished + cancelled + panicked + live; after shutdown live = 0
+//!   and no queue holds anything. Kept by [`Members`](crate::task::members::Members), the closing
+//!   [`inbox`] and the [`gate`] of the injector.
+//!
+//! I6 (a watcher for stuck loops) has its number kept free: there is none yet.
+//!
+//! # The fences
+//!
+//! All are store-buffering shapes: each side writes one word and then reads the other's, which
+//! acquire and release cannot order. F1/F2 here: push, F1, read idle word, against set idle bit, F2,
+//! read queues. F3/F5 in [`alarm`](crate::driver::alarm): a loop that parks against a timer armed from
+//! outside. The gate of the injector: push, fence, read "closed", against close, fence, drain.
+
+pub(crate) mod worker;
+pub(crate) mod ready;
+pub(crate) mod deque;
+pub(crate) mod inbox;
+pub(crate) mod idle;
+pub(crate) mod gate;
+pub(crate) mod shared;
+pub(crate) mod counters;
+pub(crate) mod context;
+
+pub(crate) use crate::scheduler::context::{current, with_current};
+pub(crate) use crate::scheduler::ready::{
+    Callback, CallbackCell, Handle, IoHandler, Message, SharedCallback, SharedCallbackCell,
+};
+pub(crate) use crate::scheduler::shared::{Home, Remote, Shared};
+pub(crate) use crate::scheduler::worker::Worker;

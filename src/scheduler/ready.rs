@@ -1,0 +1,124 @@
+//! The ready queue of a home loop: what runs on this loop only, first in, first out.
+//!
+//! Callbacks, readiness of sockets that callbacks own, steps of loop-bound tasks and the future given
+//! to `block_on` stand in one line, in the order in which they became ready (CALL-02). Nothing here
+//! is ever stolen.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::driver::{IoKey, Ready};
+use crate::scheduler::worker::Worker;
+use crate::task::Runnable;
+
+/// One entry of the ready queue.
+pub(crate) enum Handle {
+    /// A callback scheduled by this loop.
+    Call(Rc<dyn Callback>),
+    /// A callback sent to this loop.
+    SharedCall(Arc<dyn SharedCallback>),
+    /// Work of the library itself, sent to this loop.
+    Visit(Visit),
+    /// The kernel has news of a socket that a callback owns.
+    Io(IoKey, Ready),
+    /// A step of a loop-bound task.
+    Task(Runnable),
+    /// A step of the future given to `block_on`.
+    Root,
+}
+
+/// Runs once, on the loop it was sent to.
+pub(crate) type Visit = Box<dyn FnOnce(&Rc<Worker>) + Send>;
+
+/// What arrives from outside: the entries that may cross threads.
+pub(crate) enum Message {
+    SharedCall(Arc<dyn SharedCallback>),
+    Visit(Visit),
+    Task(Runnable),
+    Root,
+    Stop,
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Message::SharedCall(_) => "SharedCall",
+            Message::Visit(_) => "Visit",
+            Message::Task(_) => "Task",
+            Message::Root => "Root",
+            Message::Stop => "Stop",
+        })
+    }
+}
+
+/// A callback that can be cancelled until it runs.
+pub(crate) trait Callback {
+    fn run(&self);
+    /// Drops the closure and what it captured, at once; false if it ran or was cancelled before.
+    fn cancel(&self) -> bool;
+}
+
+/// The closure of one `call_soon` or `call_at`, in one allocation with its reference count.
+pub(crate) struct CallbackCell<F>(Cell<Option<F>>);
+
+impl<F: FnOnce()> CallbackCell<F> {
+    pub(crate) fn new(f: F) -> Self {
+        CallbackCell(Cell::new(Some(f)))
+    }
+}
+
+impl<F: FnOnce()> Callback for CallbackCell<F> {
+    fn run(&self) {
+        if let Some(f) = self.0.take() {
+            f();
+        }
+    }
+
+    fn cancel(&self) -> bool {
+        self.0.take().is_some()
+    }
+}
+
+/// A [`Callback`] that may be cancelled from another thread.
+pub(crate) trait SharedCallback: Send + Sync {
+    fn run(&self);
+    fn cancel(&self) -> bool;
+}
+
+/// The closure of one `call_soon_threadsafe`.
+pub(crate) struct SharedCallbackCell<F>(Mutex<Option<F>>);
+
+impl<F: FnOnce() + Send> SharedCallbackCell<F> {
+    pub(crate) fn new(f: F) -> Self {
+        SharedCallbackCell(Mutex::new(Some(f)))
+    }
+
+    fn take(&self) -> Option<F> {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.take()
+    }
+}
+
+impl<F: FnOnce() + Send> SharedCallback for SharedCallbackCell<F> {
+    fn run(&self) {
+        // Taken first: the closure runs without the lock.
+        if let Some(f) = self.take() {
+            f();
+        }
+    }
+
+    fn cancel(&self) -> bool {
+        self.take().is_some()
+    }
+}
+
+/// A socket that callbacks own, as its home loop sees it.
+pub(crate) trait IoHandler: Any {
+    /// The kernel has news. Runs as one handle of the ready queue.
+    fn handle_ready(self: Rc<Self>, ready: Ready);
+    /// The loop closes: let go of the socket without any further callback.
+    fn handle_shutdown(self: Rc<Self>);
+}

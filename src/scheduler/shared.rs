@@ -1,0 +1,268 @@
+//! What all loops of a runtime share, and what each of them shows to the others.
+
+use std::future::Future;
+use std::panic::Location;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use async_task::ScheduleInfo;
+use crossbeam_deque::Stealer;
+use crossbeam_utils::CachePadded;
+use send_wrapper::SendWrapper;
+
+use crate::atomics::{AtomicU64, Ordering};
+use crate::config::RuntimeConfig;
+use crate::driver::Driver;
+use crate::scheduler::context;
+use crate::scheduler::counters::Counters;
+use crate::scheduler::deque::{LocalDeque, SharedQueue};
+use crate::scheduler::idle::Idle;
+use crate::scheduler::inbox::Inbox;
+use crate::scheduler::ready::{Handle, Message};
+use crate::scheduler::worker::Worker;
+use crate::task::join::JoinHandle;
+use crate::task::members::Members;
+use crate::task::{Ended, Membership, Runnable, TaskId, TaskMeta};
+
+/// One runtime.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: RuntimeConfig,
+    pub(crate) loops: Box<[Remote]>,
+    pub(crate) idle: Idle,
+    pub(crate) injector: SharedQueue,
+}
+
+/// The side of a loop that other threads may touch.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    pub(crate) driver: Arc<Driver>,
+    pub(crate) stealer: Stealer<Runnable>,
+    pub(crate) inbox: Inbox<Message>,
+    pub(crate) members: Members,
+    /// Written by the home loop only.
+    pub(crate) counters: CachePadded<Counters>,
+    /// Unparks that others sent to this loop. Written by any thread, a plain count.
+    pub(crate) unparks_received: AtomicU64,
+}
+
+impl Remote {
+    pub(crate) fn new(driver: Arc<Driver>, deque: &LocalDeque) -> Self {
+        Remote {
+            driver,
+            stealer: deque.stealer(),
+            inbox: Inbox::new(),
+            members: Members::default(),
+            counters: CachePadded::default(),
+            unparks_received: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Shared {
+    /// Whether tasks move between loops at all.
+    pub(crate) fn is_stealing(&self) -> bool {
+        self.config.steal && self.loops.len() > 1
+    }
+
+    /// After a push: has one sleeping loop come and look, unless one is on its way already.
+    pub(crate) fn notify(&self) {
+        if let Some(id) = self.idle.notify() {
+            self.unpark(id);
+        }
+    }
+
+    /// Work that loop `id` could take from the others, or from all.
+    pub(crate) fn has_work_beside(&self, id: usize) -> bool {
+        let mut loops = self.loops.iter().enumerate();
+        !self.injector.is_empty()
+            || (self.is_stealing()
+                && loops.any(|(other, remote)| other != id && !remote.stealer.is_empty()))
+    }
+
+    /// The loop's idle bit has been cleared by the caller: end its sleep.
+    fn unpark(&self, id: usize) {
+        let remote = &self.loops[id];
+        remote.unparks_received.fetch_add(1, Ordering::Relaxed);
+        remote.driver.unpark();
+        context::with_current(|worker| {
+            if let Some(worker) = worker {
+                worker.counters().unparks_sent.add(1);
+            }
+        });
+    }
+}
+
+/// One loop of a runtime, as anyone may hold it. Each loop counts references of its own, so that
+/// spawning on one does not contend with spawning on another.
+#[derive(Debug)]
+pub(crate) struct Home {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) id: usize,
+}
+
+impl Home {
+    pub(crate) fn remote(&self) -> &Remote {
+        &self.shared.loops[self.id]
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.remote().driver.clock().now()
+    }
+
+    /// Sends to this loop and ends its sleep; a closed loop gives the message back.
+    pub(crate) fn send(&self, message: Message) -> Result<(), Message> {
+        self.remote().inbox.push(message)?;
+        if self.shared.idle.claim(self.id) {
+            self.shared.unpark(self.id);
+        }
+        Ok(())
+    }
+
+    /// Calls `f` with the worker of this loop if the present thread turns it.
+    pub(crate) fn if_here<T>(&self, f: impl FnOnce(Option<&Rc<Worker>>) -> T) -> T {
+        context::with_current(|worker| {
+            f(worker.filter(|w| w.id() == self.id && w.is_of(&self.shared)))
+        })
+    }
+
+    /// Spawns a task that may be stolen.
+    pub(crate) fn spawn<F>(
+        self: &Arc<Self>,
+        future: F,
+        location: &'static Location<'static>,
+    ) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let home = Arc::clone(self);
+        let schedule = move |task, info| home.schedule_movable(task, info);
+        self.admit(location, |member, meta| {
+            crate::task::movable(future, member, meta, schedule)
+        })
+    }
+
+    /// Spawns a task made by `make` on this loop, which alone will run it.
+    pub(crate) fn spawn_made_here<M, F>(
+        self: &Arc<Self>,
+        make: M,
+        location: &'static Location<'static>,
+    ) -> JoinHandle<F::Output>
+    where
+        M: FnOnce() -> F + Send + 'static,
+        F: Future + 'static,
+        F::Output: Send + 'static,
+    {
+        let home = Arc::clone(self);
+        let schedule = move |task, _| home.schedule_bound(task);
+        let future = MadeHere {
+            make: Some(make),
+            future: None,
+        };
+        self.admit(location, |member, meta| {
+            crate::task::movable(future, member, meta, schedule)
+        })
+    }
+
+    /// Spawns a loop-bound task. On the thread of this loop only: it is where the task will run.
+    pub(crate) fn spawn_bound<F>(
+        self: &Arc<Self>,
+        future: F,
+        location: &'static Location<'static>,
+    ) -> JoinHandle<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        let home = Arc::clone(self);
+        let schedule = move |task, _| home.schedule_bound(task);
+        self.admit(location, |member, meta| {
+            crate::task::bound(future, member, meta, schedule)
+        })
+    }
+
+    fn admit<T>(
+        self: &Arc<Self>,
+        location: &'static Location<'static>,
+        make: impl FnOnce(Member, TaskMeta) -> (Runnable, JoinHandle<T>),
+    ) -> JoinHandle<T> {
+        let members = &self.remote().members;
+        let Some(place) = members.join() else {
+            return JoinHandle::refused();
+        };
+        let member = Member {
+            home: Arc::clone(self),
+            key: place.key,
+        };
+        let loops = self.shared.loops.len() as u64;
+        let id = TaskId(place.number * loops + self.id as u64);
+        let (task, handle) = make(member, TaskMeta { id, location });
+        if members.fill(place, task.waker()) {
+            task.schedule();
+        } else {
+            drop(task);
+        }
+        handle
+    }
+
+    /// Queues a movable task: on the loop of this thread, else for all.
+    fn schedule_movable(&self, task: Runnable, info: ScheduleInfo) {
+        context::with_current(|worker| match worker {
+            Some(worker) if worker.is_of(&self.shared) => worker.push_movable(task, info),
+            _ => {
+                self.shared.injector.push(task);
+                self.shared.notify();
+            }
+        });
+    }
+
+    /// Queues a loop-bound task on its home.
+    fn schedule_bound(&self, task: Runnable) {
+        self.if_here(|worker| match worker {
+            Some(worker) => worker.push_ready(Handle::Task(task)),
+            // Its home is closed and has ended all its tasks, so this one never ran: ending it here
+            // is harmless.
+            None => drop(self.send(Message::Task(task))),
+        });
+    }
+}
+
+/// A task's place among the members of its loop.
+#[derive(Debug)]
+struct Member {
+    home: Arc<Home>,
+    key: usize,
+}
+
+impl Membership for Member {
+    fn leave(self, how: Ended) {
+        self.home.remote().members.leave(self.key, how);
+    }
+}
+
+/// A future that is made by its first step, so that it need not be `Send`: every step, and the drop,
+/// happens on the loop whose `schedule_bound` queues it. `SendWrapper` panics if that is ever broken.
+struct MadeHere<M, F> {
+    make: Option<M>,
+    future: Option<SendWrapper<Pin<Box<F>>>>,
+}
+
+/// The made future is pinned in its box, not in here.
+impl<M, F> Unpin for MadeHere<M, F> {}
+
+impl<M: FnOnce() -> F, F: Future> Future for MadeHere<M, F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        if let Some(make) = this.make.take() {
+            this.future = Some(SendWrapper::new(Box::pin(make())));
+        }
+        let future = this.future.as_mut().expect("made by the first step");
+        future.as_mut().poll(cx)
+    }
+}

@@ -1,0 +1,533 @@
+//! The event loop: [`Worker::run`], and one [turn](Worker::turn) of it, to be read from top to bottom.
+//!
+//! A worker belongs to one thread and is never shared; what others may touch is in
+//! [`Remote`](super::shared::Remote). No borrow of a table is held while user code runs (LOOP-14):
+//! a callback may schedule, cancel, open, close and stop whatever it likes.
+//!
+//! It decides when to sleep (`park`) and knows the protocols for it; what a socket or a timer is, the
+//! driver knows.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+
+use async_task::ScheduleInfo;
+use slotmap::SlotMap;
+
+use crate::driver::selector::{Batch, Collected};
+use crate::driver::{Driver, IoKey, LocalTimerKey, Ready, TimerTarget};
+use crate::error::LoopError;
+use crate::scheduler::context;
+use crate::scheduler::counters::Counters;
+use crate::scheduler::deque::LocalDeque;
+use crate::scheduler::idle::{LeftIdle, LeftSearch, Searching};
+use crate::scheduler::ready::{Callback, Handle, IoHandler, Message};
+use crate::scheduler::shared::{Home, Shared};
+use crate::task::Runnable;
+use crate::task::join::{Panic, panic_text};
+
+/// Bytes that a loop reads at once into the buffer it lends to its connections: large enough that a
+/// bulk transfer is bounded by the kernel, small enough to stay in the second-level cache.
+const READ_BUFFER: usize = 64 * 1024;
+
+/// With several loops, a poll that brought so many events is followed by another before a park: it
+/// is likely to find more, and saves the others from seeing this loop as idle for a moment.
+const EAGER_POLL_AFTER: usize = 4;
+
+/// The event loop of one thread.
+pub(crate) struct Worker {
+    home: Arc<Home>,
+    deque: LocalDeque,
+    ready: RefCell<VecDeque<Handle>>,
+    io: RefCell<SlotMap<IoKey, Rc<dyn IoHandler>>>,
+    timers: RefCell<SlotMap<LocalTimerKey, Rc<dyn Callback>>>,
+    read_buffer: RefCell<Box<[u8]>>,
+    intake: RefCell<Intake>,
+    /// Set while this loop is counted as searching between two turns.
+    searching: Cell<Option<Searching>>,
+    /// Set when this loop, about to sleep, saw work and stayed awake: somebody may have relied on it
+    /// while it was still a searcher, so after taking work it looks at the queues once more.
+    retreated: Cell<bool>,
+    /// Set while handles and tasks run: a task they make ready may be waited for by the very code
+    /// that runs, so another loop has to hear of it at once (S7).
+    in_user_code: Cell<bool>,
+    stopping: Cell<bool>,
+    closed: Cell<bool>,
+    last_batch: Cell<usize>,
+    rng: RefCell<fastrand::Rng>,
+}
+
+/// Buffers for what a turn takes in, kept from turn to turn.
+#[derive(Default)]
+struct Intake {
+    collected: Collected,
+    wakers: Vec<Waker>,
+    due: Vec<TimerTarget>,
+    messages: Vec<Message>,
+}
+
+impl Worker {
+    pub(crate) fn new(home: Arc<Home>, deque: LocalDeque) -> Rc<Self> {
+        let seed = home.shared.config.seed ^ home.id as u64;
+        Rc::new(Worker {
+            home,
+            deque,
+            ready: RefCell::default(),
+            io: RefCell::default(),
+            timers: RefCell::default(),
+            read_buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
+            intake: RefCell::default(),
+            searching: Cell::new(None),
+            retreated: Cell::new(false),
+            in_user_code: Cell::new(false),
+            stopping: Cell::new(false),
+            closed: Cell::new(false),
+            last_batch: Cell::new(0),
+            rng: RefCell::new(fastrand::Rng::with_seed(seed)),
+        })
+    }
+
+    /// Turns the loop until it is stopped. `root` makes one step of the future given to `block_on`.
+    pub(crate) fn run(self: &Rc<Self>, root: &mut dyn FnMut()) -> Result<(), LoopError> {
+        let _entered = context::enter(self)?;
+        loop {
+            self.turn(root);
+            if self.stopping.take() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether [`run`](Worker::run) would be refused; a refused call leaves no trace.
+    pub(crate) fn check_may_run(self: &Rc<Self>) -> Result<(), LoopError> {
+        if self.closed.get() {
+            return Err(LoopError::Closed);
+        }
+        drop(context::enter(self)?);
+        Ok(())
+    }
+
+    /// One turn: take in what is ready, from here or elsewhere, or sleep until something is; then
+    /// run what was there when the taking-in ended, and a bounded number of movable tasks.
+    fn turn(self: &Rc<Self>, root: &mut dyn FnMut()) {
+        self.counters().turns.add(1);
+
+        // 1. Nothing to do here: look for work on the other loops.
+        if !self.has_work() {
+            self.look_elsewhere();
+        }
+
+        // 2. Take in events; sleep for them only if nothing was found anywhere.
+        if self.has_work() {
+            self.poll_now(Batch::Busy);
+        } else if self.is_stealing() && self.last_batch.get() >= EAGER_POLL_AFTER {
+            self.poll_now(Batch::Idle);
+        } else {
+            self.park();
+        }
+
+        // 3. Behind what the events made ready: messages, timers that have come due, and one task of
+        //    outsiders, so that those are not starved.
+        self.append_messages();
+        self.append_due_timers();
+        if let Some(task) = self.shared().injector.pop() {
+            self.deque.push(task);
+        }
+
+        // 4. Whoever has work is no longer searching, and says so before any user code runs: one slow
+        //    callback must not silence every notification. What this loop cannot begin at once is
+        //    announced, once for the whole batch.
+        if self.has_work() {
+            self.leave_search();
+        }
+        let waiting = self.deque.len();
+        if waiting > 1 || (waiting == 1 && !self.ready.borrow().is_empty()) {
+            self.notify_thieves();
+        }
+
+        // 5. and 6. Loop-bound work that is ready now, in order; what it schedules waits for the next
+        //    turn. Then movable tasks, within the budget.
+        self.in_user_code.set(true);
+        self.run_ready(root);
+        self.run_movable();
+        self.in_user_code.set(false);
+    }
+
+    /// Anything this loop could run now, or a stop to obey: it must not sleep.
+    fn has_work(&self) -> bool {
+        !self.ready.borrow().is_empty()
+            || !self.deque.is_empty()
+            || !self.remote().inbox.is_empty()
+            || !self.shared().injector.is_empty()
+            || self.stopping.get()
+    }
+
+    /// Becomes a searcher, unless somebody searches already, and takes a batch from the first victim
+    /// that has any. Who does not search goes straight to park, which looks at every queue again.
+    fn look_elsewhere(&self) {
+        if !self.is_stealing() {
+            return;
+        }
+        let evidence = self.searching.take();
+        let evidence = evidence.or_else(|| self.shared().idle.try_start_search());
+        if evidence.is_none() && !self.retreated.get() {
+            return;
+        }
+        self.searching.set(evidence);
+        self.counters().searches.add(1);
+        let loops = &self.shared().loops;
+        let first = self.rng.borrow_mut().usize(..loops.len());
+        for offset in 0..loops.len() {
+            let victim = (first + offset) % loops.len();
+            if victim == self.id() {
+                continue;
+            }
+            let stolen = self.deque.steal_from(&loops[victim].stealer);
+            if stolen > 0 {
+                self.counters().stolen.add(stolen as u64);
+                return;
+            }
+        }
+    }
+
+    /// Before the first user code: stop counting as a searcher. The last one to leave looks at the
+    /// queues of the others once more, and so does one that had retreated (I1).
+    fn leave_search(&self) {
+        let retreated = self.retreated.replace(false);
+        let is_last = match self.searching.take() {
+            Some(searching) => self.shared().idle.leave_search(searching) == LeftSearch::Last,
+            None => false,
+        };
+        if (is_last || retreated) && self.shared().has_work_beside(self.id()) {
+            self.shared().notify();
+        }
+    }
+
+    fn poll_now(&self, batch: Batch) {
+        self.counters().polls.add(1);
+        let mut intake = self.intake.borrow_mut();
+        let Intake {
+            collected, wakers, ..
+        } = &mut *intake;
+        let events = self.driver().poll_now(batch, collected, wakers);
+        drop(intake);
+        self.dispatch(events);
+    }
+
+    /// Where a loop decides to sleep. Announce it, look at everything once more (fence F2 is between
+    /// the two), and only then wait in the selector; a poster that came too late for the look has
+    /// seen the announcement, and ends the wait (I1).
+    fn park(&self) {
+        let idle = &self.shared().idle;
+        idle.transition_to_idle(self.id(), self.searching.take());
+        let mut events = 0;
+        if self.has_work() || self.shared().has_work_beside(self.id()) {
+            self.retreated.set(true);
+        } else {
+            self.counters().parks.add(1);
+            self.counters().polls.add(1);
+            let mut intake = self.intake.borrow_mut();
+            let Intake {
+                collected, wakers, ..
+            } = &mut *intake;
+            let still_idle = || idle.is_idle(self.id());
+            events = self.driver().park(still_idle, collected, wakers);
+        }
+        match idle.leave_idle(self.id()) {
+            LeftIdle::Retracted => {}
+            LeftIdle::Claimed(searching) => self.searching.set(Some(searching)),
+        }
+        self.dispatch(events);
+    }
+
+    /// Turns what the driver collected into entries of the queues.
+    fn dispatch(&self, events: usize) {
+        self.last_batch.set(events);
+        if events == 0 {
+            return;
+        }
+        self.counters().events.add(events as u64);
+        let mut intake = self.intake.borrow_mut();
+        let mut ready = self.ready.borrow_mut();
+        for (key, what) in intake.collected.local.drain(..) {
+            ready.push_back(Handle::Io(key, what));
+        }
+        drop(ready);
+        if intake.wakers.is_empty() {
+            return;
+        }
+        // A waker may be foreign code, so no borrow is held while it runs.
+        let mut wakers = std::mem::take(&mut intake.wakers);
+        drop(intake);
+        wakers.drain(..).for_each(Waker::wake);
+        self.intake.borrow_mut().wakers = wakers;
+    }
+
+    fn append_messages(&self) {
+        if self.remote().inbox.is_empty() {
+            return;
+        }
+        let mut intake = self.intake.borrow_mut();
+        self.remote().inbox.take(&mut intake.messages);
+        self.counters().messages.add(intake.messages.len() as u64);
+        let mut ready = self.ready.borrow_mut();
+        for message in intake.messages.drain(..) {
+            match message {
+                Message::SharedCall(call) => ready.push_back(Handle::SharedCall(call)),
+                Message::Visit(visit) => ready.push_back(Handle::Visit(visit)),
+                Message::Task(task) => ready.push_back(Handle::Task(task)),
+                Message::Root => ready.push_back(Handle::Root),
+                Message::Stop => self.stopping.set(true),
+            }
+        }
+    }
+
+    fn append_due_timers(&self) {
+        if !self.driver().is_timer_due() {
+            return;
+        }
+        let mut due = std::mem::take(&mut self.intake.borrow_mut().due);
+        self.driver().take_due(&mut due);
+        self.counters().timers_fired.add(due.len() as u64);
+        for target in due.drain(..) {
+            match target {
+                TimerTarget::Task(waker) => waker.wake(),
+                TimerTarget::Local(key) => {
+                    let callback = self.timers.borrow_mut().remove(key);
+                    if let Some(callback) = callback {
+                        self.push_ready(Handle::Call(callback));
+                    }
+                }
+            }
+        }
+        self.intake.borrow_mut().due = due;
+    }
+
+    /// Runs exactly as many handles as are ready now. A panic ends its handle, not the loop.
+    fn run_ready(self: &Rc<Self>, root: &mut dyn FnMut()) {
+        let mut left = self.ready.borrow().len();
+        self.counters().handles_run.add(left as u64);
+        while left > 0 {
+            self.catch(|| {
+                while left > 0 {
+                    left -= 1;
+                    let handle = self.ready.borrow_mut().pop_front();
+                    let handle = handle.expect("only this loop takes handles out");
+                    self.run_handle(handle, root);
+                }
+            });
+        }
+    }
+
+    fn run_handle(self: &Rc<Self>, handle: Handle, root: &mut dyn FnMut()) {
+        match handle {
+            Handle::Call(callback) => callback.run(),
+            Handle::SharedCall(callback) => callback.run(),
+            Handle::Visit(visit) => visit(self),
+            Handle::Io(key, ready) => {
+                let handler = self.io.borrow().get(key).cloned();
+                // None: closed by an earlier handle of this batch.
+                if let Some(handler) = handler {
+                    handler.handle_ready(ready);
+                }
+            }
+            Handle::Task(task) => {
+                self.counters().tasks_run.add(1);
+                task.run();
+            }
+            Handle::Root => root(),
+        }
+    }
+
+    /// Movable tasks of the own deque, until the budget of tasks or of time is spent.
+    fn run_movable(&self) {
+        let mut task = self.deque.pop();
+        if task.is_none() {
+            return;
+        }
+        let budget = &self.shared().config.budget;
+        let mut started_ns = None;
+        let mut run = 0;
+        // The clock is read after 1, 2, 4, ... tasks: often enough to notice slow ones, seldom
+        // enough to cost nothing among quick ones.
+        let mut look_at_clock = 1;
+        while let Some(next) = task {
+            if started_ns.is_none() && !self.deque.is_empty() {
+                started_ns = Some(self.driver().clock().now_ns());
+            }
+            self.catch(|| {
+                next.run();
+            });
+            run += 1;
+            if run >= budget.tasks || self.deque.is_empty() {
+                break;
+            }
+            if run >= look_at_clock {
+                look_at_clock = run * 2;
+                let now = self.driver().clock().now_ns();
+                let spent = now.saturating_sub(*started_ns.get_or_insert(now));
+                if u128::from(spent) >= budget.time.as_nanos() {
+                    break;
+                }
+            }
+            task = self.deque.pop();
+        }
+        self.counters().tasks_run.add(u64::from(run));
+    }
+
+    /// Runs user code; a panic is reported and counted, and the loop lives.
+    fn catch(&self, f: impl FnOnce()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
+            self.report_panic(payload);
+        }
+    }
+
+    /// Reports and counts a panic that was caught in a callback.
+    pub(crate) fn report_panic(&self, payload: Panic) {
+        self.counters().callback_panics.add(1);
+        let message = panic_text(payload.as_ref()).unwrap_or("(not a text)");
+        tracing::error!(loop_id = self.id(), message, "a callback panicked");
+        crate::task::drop_payload(payload);
+    }
+}
+
+/// What loop-bound code asks of its loop.
+impl Worker {
+    pub(crate) fn id(&self) -> usize {
+        self.home.id
+    }
+
+    pub(crate) fn home(&self) -> &Arc<Home> {
+        &self.home
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.home.shared
+    }
+
+    pub(crate) fn is_of(&self, shared: &Arc<Shared>) -> bool {
+        Arc::ptr_eq(&self.home.shared, shared)
+    }
+
+    fn remote(&self) -> &crate::scheduler::shared::Remote {
+        self.home.remote()
+    }
+
+    pub(crate) fn driver(&self) -> &Arc<Driver> {
+        &self.remote().driver
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.remote().counters
+    }
+
+    fn is_stealing(&self) -> bool {
+        self.shared().is_stealing()
+    }
+
+    fn notify_thieves(&self) {
+        if self.is_stealing() {
+            self.shared().notify();
+        }
+    }
+
+    /// Appends to the ready queue; a closed loop drops it.
+    pub(crate) fn push_ready(&self, handle: Handle) {
+        if self.closed.get() {
+            return drop(handle);
+        }
+        self.ready.borrow_mut().push_back(handle);
+    }
+
+    /// Appends to the own deque. A task that woke itself while it ran is announced by nobody: its
+    /// poll is over, so nothing here waits for it.
+    pub(crate) fn push_movable(&self, task: Runnable, info: ScheduleInfo) {
+        if self.closed.get() {
+            return drop(task);
+        }
+        self.deque.push(task);
+        if self.in_user_code.get() && !info.woken_while_running {
+            self.notify_thieves();
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stopping.set(true);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    pub(crate) fn insert_io(&self, handler: Rc<dyn IoHandler>) -> IoKey {
+        self.io.borrow_mut().insert(handler)
+    }
+
+    pub(crate) fn remove_io(&self, key: IoKey) {
+        let removed = self.io.borrow_mut().remove(key);
+        drop(removed);
+    }
+
+    /// As if the kernel had reported it: for what an edge will not say again.
+    pub(crate) fn requeue_io(&self, key: IoKey, ready: Ready) {
+        self.push_ready(Handle::Io(key, ready));
+    }
+
+    pub(crate) fn insert_timer(&self, callback: Rc<dyn Callback>) -> LocalTimerKey {
+        self.timers.borrow_mut().insert(callback)
+    }
+
+    pub(crate) fn remove_timer(&self, key: LocalTimerKey) {
+        let removed = self.timers.borrow_mut().remove(key);
+        drop(removed);
+    }
+
+    /// Lends the loop's read buffer. Not reentrant, and need not be: one handle runs at a time.
+    pub(crate) fn with_read_buffer<T>(&self, f: impl FnOnce(&mut [u8]) -> T) -> T {
+        f(&mut self.read_buffer.borrow_mut())
+    }
+
+    /// Ends everything that lives on this loop, on its own thread: refuse, then end the tasks, then
+    /// drop what is queued, then let go of the sockets. Nothing queued runs any more.
+    pub(crate) fn close(self: &Rc<Self>) {
+        if self.closed.replace(true) {
+            return;
+        }
+        // Entered, so that wake-ups caused by destructors come here and are dropped. A loop that is
+        // closed from inside another one does without: they then go to the closed inbox.
+        let _entered = context::enter(self).ok();
+        self.catch(|| self.remote().members.close().into_iter().for_each(Waker::wake));
+        let mut messages = Vec::new();
+        self.remote().inbox.close(&mut messages);
+        self.catch(|| drop(messages));
+        loop {
+            let task = self.deque.pop();
+            let handle = self.ready.borrow_mut().pop_front();
+            if task.is_none() && handle.is_none() {
+                break;
+            }
+            self.catch(|| drop((task, handle)));
+        }
+        let timers = std::mem::take(&mut *self.timers.borrow_mut());
+        self.catch(|| drop(timers));
+        let handlers = std::mem::take(&mut *self.io.borrow_mut());
+        for (_, handler) in handlers {
+            self.catch(|| handler.handle_shutdown());
+        }
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker")
+            .field("id", &self.id())
+            .field("ready", &self.ready.borrow().len())
+            .field("deque", &self.deque.len())
+            .field("closed", &self.closed.get())
+            .finish_non_exhaustive()
+    }
+}

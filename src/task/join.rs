@@ -1,0 +1,215 @@
+//! The handle of a task: wait for it, cancel it, or let it go.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use async_task::FallibleTask;
+
+use crate::task::TaskMeta;
+use crate::task::word::{CancelRequest, TaskWord};
+
+/// What a panic carries.
+pub(crate) type Panic = Box<dyn Any + Send>;
+
+
+/// Names a task, unique within its runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId(pub(crate) u64);
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "task-{}", self.0)
+    }
+}
+
+/// Why a task has no result.
+pub enum JoinError {
+    /// It was cancelled, by [`JoinHandle::cancel`] or because its runtime was shut down.
+    Cancelled,
+    /// It panicked; this is what it panicked with.
+    Panicked(Box<dyn Any + Send>),
+}
+
+impl JoinError {
+    /// True if the task was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self, JoinError::Cancelled)
+    }
+
+    /// The message of a panic, if it had one.
+    pub fn panic_message(&self) -> Option<&str> {
+        match self {
+            JoinError::Cancelled => None,
+            JoinError::Panicked(payload) => panic_text(payload.as_ref()),
+        }
+    }
+}
+
+/// The text of a panic: `panic!` makes a `&str` or a `String`.
+pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> Option<&str> {
+    let literal = payload.downcast_ref::<&'static str>().copied();
+    literal.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JoinError::Cancelled => f.write_str("Cancelled"),
+            JoinError::Panicked(_) => write!(f, "Panicked({:?})", self.panic_message()),
+        }
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self, self.panic_message()) {
+            (JoinError::Cancelled, _) => f.write_str("the task was cancelled"),
+            (JoinError::Panicked(_), Some(message)) => write!(f, "the task panicked: {message}"),
+            (JoinError::Panicked(_), None) => f.write_str("the task panicked"),
+        }
+    }
+}
+
+impl std::error::Error for JoinError {}
+
+/// A running task. Await it for its result.
+///
+/// - Dropping the handle detaches the task: it goes on by itself.
+/// - [`cancel`](JoinHandle::cancel) ends it: its future is dropped by a loop, in a later step.
+/// - A panic of the task is an error here; nothing else is hurt by it.
+/// - Cancelling whoever awaits the handle detaches the task. Awaiting loses nothing: `&mut handle`
+///   may be awaited again.
+///
+/// ```
+/// # let runtime = garland::Builder::new().loops(1).build()?;
+/// runtime.block_on(async {
+///     let mut answer = garland::spawn(async { 6 * 7 });
+///     assert_eq!((&mut answer).await.expect("did not panic"), 42);
+///
+///     let forever = garland::spawn(std::future::pending::<()>());
+///     assert!(forever.cancel());
+///     assert!(forever.await.expect_err("cancelled").is_cancelled());
+/// })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct JoinHandle<T> {
+    inner: Inner<T>,
+}
+
+enum Inner<T> {
+    Live(Live<T>),
+    /// The runtime was closed when it should have been spawned.
+    Refused,
+    Taken,
+}
+
+struct Live<T> {
+    id: TaskId,
+    task: FallibleTask<Result<T, JoinError>, TaskMeta>,
+    word: Arc<TaskWord>,
+    /// Queues the task for the step in which its future is dropped.
+    waker: Waker,
+}
+
+impl<T> JoinHandle<T> {
+    pub(crate) fn new(
+        id: TaskId,
+        task: async_task::Task<Result<T, JoinError>, TaskMeta>,
+        word: Arc<TaskWord>,
+        waker: Waker,
+    ) -> Self {
+        JoinHandle {
+            inner: Inner::Live(Live {
+                id,
+                task: task.fallible(),
+                word,
+                waker,
+            }),
+        }
+    }
+
+    /// A handle of a task that was never made, because its runtime is closed.
+    pub(crate) fn refused() -> Self {
+        JoinHandle {
+            inner: Inner::Refused,
+        }
+    }
+
+    /// Asks for the task to be dropped at its present await, by a loop and in a later step, never
+    /// inside this call. From any thread.
+    ///
+    /// Returns true if the task was live: its handle then yields [`JoinError::Cancelled`] once the
+    /// future is gone, even if its body should complete in the step that runs just now. False: it
+    /// has ended already, and nothing changes.
+    pub fn cancel(&self) -> bool {
+        let Inner::Live(live) = &self.inner else {
+            return false;
+        };
+        match live.word.request_cancel() {
+            CancelRequest::First => {
+                live.waker.wake_by_ref();
+                true
+            }
+            CancelRequest::Again => true,
+            CancelRequest::TooLate => false,
+        }
+    }
+
+    /// True if the task has ended, in whatever way.
+    pub fn is_finished(&self) -> bool {
+        match &self.inner {
+            Inner::Live(live) => live.task.is_finished(),
+            Inner::Refused | Inner::Taken => true,
+        }
+    }
+
+    /// The task's name; `None` if a closed runtime refused it, or if its result was taken.
+    pub fn id(&self) -> Option<TaskId> {
+        match &self.inner {
+            Inner::Live(live) => Some(live.id),
+            Inner::Refused | Inner::Taken => None,
+        }
+    }
+}
+
+impl<T> Future for JoinHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let result = match &mut self.inner {
+            Inner::Live(live) => {
+                let ended = std::task::ready!(Pin::new(&mut live.task).poll(cx));
+                // None: dropped while it waited in a queue, by the end of its runtime.
+                ended.unwrap_or(Err(JoinError::Cancelled))
+            }
+            Inner::Refused => Err(JoinError::Cancelled),
+            Inner::Taken => panic!("a JoinHandle was awaited again after it gave its result"),
+        };
+        self.inner = Inner::Taken;
+        Poll::Ready(result)
+    }
+}
+
+/// Nothing is pinned in a handle: the future lives in the task.
+impl<T> Unpin for JoinHandle<T> {}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        if let Inner::Live(live) = std::mem::replace(&mut self.inner, Inner::Taken) {
+            live.task.detach();
+        }
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle")
+            .field("id", &self.id())
+            .field("finished", &self.is_finished())
+            .finish_non_exhaustive()
+    }
+}

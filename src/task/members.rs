@@ -1,0 +1,100 @@
+//! The live tasks that were spawned on one loop.
+//!
+//! A task that waits for something outside is in no queue: only its waker leads to it. The list keeps
+//! one waker for each, so that shutting down can end them all. It is also the ledger's count.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use slab::Slab;
+
+use crate::task::Ended;
+
+/// Wakers by member key. Touched by any thread: whoever spawns, and whoever runs the last step.
+#[derive(Debug, Default)]
+pub(crate) struct Members {
+    list: Mutex<List>,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    wakers: Slab<Option<Waker>>,
+    /// Set by `close`, never cleared: no task joins a loop that has ended its members.
+    closed: bool,
+    ledger: Ledger,
+}
+
+/// What became of the tasks of one list: `joined` = `finished` + `cancelled` + `panicked` + live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ledger {
+    pub(crate) joined: u64,
+    pub(crate) finished: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) panicked: u64,
+    pub(crate) live: u64,
+}
+
+/// A reserved place and the number of the task that will take it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) key: usize,
+    pub(crate) number: u64,
+}
+
+impl Members {
+    /// Reserves a place; `None` if the loop is closed.
+    pub(crate) fn join(&self) -> Option<Place> {
+        let mut list = self.lock();
+        if list.closed {
+            return None;
+        }
+        list.ledger.joined += 1;
+        let number = list.ledger.joined;
+        let key = list.wakers.insert(None);
+        Some(Place { key, number })
+    }
+
+    /// Fills the reserved place, before the task is queued for the first time. False: the loop was
+    /// closed in between, and the caller ends the task.
+    #[must_use]
+    pub(crate) fn fill(&self, place: Place, waker: Waker) -> bool {
+        let mut list = self.lock();
+        list.wakers[place.key] = Some(waker);
+        !list.closed
+    }
+
+    pub(crate) fn leave(&self, key: usize, how: Ended) {
+        let mut list = self.lock();
+        match how {
+            Ended::Finished => list.ledger.finished += 1,
+            Ended::Cancelled => list.ledger.cancelled += 1,
+            Ended::Panicked => list.ledger.panicked += 1,
+        }
+        let waker = list.wakers.remove(key);
+        drop(list);
+        // Its drop may free the task: not under the lock.
+        drop(waker);
+    }
+
+    /// Refuses new members and returns the wakers of those there are.
+    pub(crate) fn close(&self) -> Vec<Waker> {
+        let mut list = self.lock();
+        list.closed = true;
+        list.wakers
+            .iter()
+            .filter_map(|(_, waker)| waker.clone())
+            .collect()
+    }
+
+    pub(crate) fn ledger(&self) -> Ledger {
+        let list = self.lock();
+        Ledger {
+            live: list.wakers.len() as u64,
+            ..list.ledger
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, List> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,202 @@
+//! L1: one future, from spawn to join.
+//!
+//! A task is an `async-task` allocation: the future, its state, its output and a [`TaskMeta`] in one
+//! piece. This module adds what a server needs around it: panics are caught and become the task's
+//! result, cancellation drops the future on a loop in a later step, and every task is a member of a
+//! [`Members`](members::Members) list, so that shutting down reaches those that nothing wakes any more.
+//!
+//! ```text
+//!   spawn ──> queued ──run──> polled ──Pending──> waiting ──wake──> queued ...
+//!                               │
+//!                               ├─ Ready ────────> finished    ┐
+//!                               ├─ panic ────────> panicked    ├─> JoinHandle resolves
+//!              cancel(), shutdown: a loop drops the future ──> cancelled ┘
+//! ```
+//!
+//! However it ends, its [`Body`] gives up its membership exactly once, and before the handle resolves:
+//! who has joined every task finds the ledger (I10) at zero. Created = finished + cancelled +
+//! panicked + live.
+//!
+//! That a task is polled by one thread at a time, and once more for a wake-up during a poll (I2), is
+//! async-task's promise.
+//!
+//! It knows no queue and no loop: who schedules is a closure, who counts is a [`Membership`].
+
+pub(crate) mod join;
+pub(crate) mod members;
+pub(crate) mod word;
+pub(crate) mod yield_now;
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use async_task::{Builder, ScheduleInfo, WithInfo};
+use pin_project_lite::pin_project;
+
+use crate::task::join::{JoinError, JoinHandle, Panic};
+use crate::task::word::TaskWord;
+
+pub(crate) use crate::task::join::TaskId;
+
+/// A task that waits in a queue for its next step. Dropping it ends the task: the future is dropped
+/// there and then, and the handle yields `Cancelled`.
+pub(crate) type Runnable = async_task::Runnable<TaskMeta>;
+
+/// What is known of a task apart from its future.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TaskMeta {
+    pub(crate) id: TaskId,
+    /// Where it was spawned.
+    pub(crate) location: &'static Location<'static>,
+}
+
+/// How a task ended, for the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Finished,
+    Cancelled,
+    Panicked,
+}
+
+/// A task's place in a list; given back when it ends.
+pub(crate) trait Membership {
+    fn leave(self, how: Ended);
+}
+
+/// Makes a task whose steps may run on any loop.
+pub(crate) fn movable<F, G, S>(
+    future: F,
+    membership: G,
+    meta: TaskMeta,
+    schedule: S,
+) -> (Runnable, JoinHandle<F::Output>)
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+    G: Membership + Send + 'static,
+    S: Fn(Runnable, ScheduleInfo) + Send + Sync + 'static,
+{
+    let (body, word) = Body::new(future, membership);
+    let (runnable, task) = Builder::new()
+        .metadata(meta)
+        .spawn(move |_| body, WithInfo(schedule));
+    let handle = JoinHandle::new(meta.id, task, word, runnable.waker());
+    (runnable, handle)
+}
+
+/// Makes a task that only the present thread may run and drop.
+pub(crate) fn bound<F, G, S>(
+    future: F,
+    membership: G,
+    meta: TaskMeta,
+    schedule: S,
+) -> (Runnable, JoinHandle<F::Output>)
+where
+    F: Future + 'static,
+    F::Output: 'static,
+    G: Membership + 'static,
+    S: Fn(Runnable, ScheduleInfo) + Send + Sync + 'static,
+{
+    let (body, word) = Body::new(future, membership);
+    let (runnable, task) = Builder::new()
+        .metadata(meta)
+        .spawn_local(move |_| body, WithInfo(schedule));
+    let handle = JoinHandle::new(meta.id, task, word, runnable.waker());
+    (runnable, handle)
+}
+
+pin_project! {
+    /// A future with its place in the list of members. The future goes first, wherever it ends.
+    struct Body<F, G: Membership> {
+        #[pin]
+        future: Option<F>,
+        membership: Option<G>,
+        word: Arc<TaskWord>,
+    }
+
+    impl<F, G: Membership> PinnedDrop for Body<F, G> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            let Some(membership) = this.membership.take() else {
+                return;
+            };
+            // Dropped while it waited: cancelled. A panic of its destructor ends here, or the
+            // handle would never hear of the end.
+            let dropped = catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
+            this.word.body_dropped();
+            match dropped {
+                Ok(()) => membership.leave(Ended::Cancelled),
+                Err(payload) => {
+                    membership.leave(Ended::Panicked);
+                    drop_payload(payload);
+                }
+            }
+        }
+    }
+}
+
+impl<F, G: Membership> Body<F, G> {
+    fn new(future: F, membership: G) -> (Self, Arc<TaskWord>) {
+        let word = Arc::new(TaskWord::new());
+        let body = Body {
+            future: Some(future),
+            membership: Some(membership),
+            word: Arc::clone(&word),
+        };
+        (body, word)
+    }
+}
+
+impl<F: Future, G: Membership> Future for Body<F, G> {
+    type Output = Result<F::Output, JoinError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let step = catch_unwind(AssertUnwindSafe(|| {
+            if this.word.cancel_requested() {
+                this.future.set(None);
+                this.word.body_dropped();
+                return Poll::Ready(Err(JoinError::Cancelled));
+            }
+            let future = this.future.as_mut().as_pin_mut();
+            let future = future.expect("a finished task is not polled");
+            let output = std::task::ready!(future.poll(cx));
+            // Dropped here and not by async-task, so that a panic of its destructor is the task's.
+            this.future.set(None);
+            if this.word.finish() {
+                Poll::Ready(Ok(output))
+            } else {
+                drop(output);
+                Poll::Ready(Err(JoinError::Cancelled))
+            }
+        }));
+        let result = match step {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(result)) => result,
+            Err(payload) => {
+                this.word.body_dropped();
+                Err(JoinError::Panicked(payload))
+            }
+        };
+        let how = match &result {
+            Ok(_) => Ended::Finished,
+            Err(JoinError::Cancelled) => Ended::Cancelled,
+            Err(JoinError::Panicked(_)) => Ended::Panicked,
+        };
+        if let Some(membership) = this.membership.take() {
+            membership.leave(how);
+        }
+        Poll::Ready(result)
+    }
+}
+
+/// Drops what a panic left behind; a payload whose own destructor panics is forgotten, for there is
+/// nobody left to tell.
+pub(crate) fn drop_payload(payload: Panic) {
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+}

@@ -1,0 +1,249 @@
+//! L4a: waiting, in futures.
+//!
+//! A timer belongs to the loop that polled the future first and stays there, wherever its task goes
+//! (MC-06). Precision is that of the platform's timers; never early.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use pin_project_lite::pin_project;
+
+use crate::driver::wheel::TimerKey;
+use crate::driver::{Driver, TimerTarget};
+use crate::error::TimedOut;
+use crate::runtime::LocalLoop;
+
+/// Waits for `delay` at least, counted from the first poll. Zero means: until the next turn.
+///
+/// Dropping the future frees its timer.
+///
+/// # Panics
+/// When polled for the first time outside a loop.
+///
+/// ```
+/// # use std::time::Duration;
+/// # let clock = garland::ManualClock::auto_advance();
+/// # let runtime = garland::Builder::new().loops(1).clock(clock.clone()).build()?;
+/// runtime.block_on(garland::sleep(Duration::from_micros(250)))?;
+/// assert_eq!(clock.elapsed(), Duration::from_micros(250));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn sleep(delay: Duration) -> Sleep {
+    Sleep {
+        state: State::New(When::After(delay)),
+    }
+}
+
+/// Waits until `deadline` at least; a deadline that has passed means: until the next turn.
+///
+/// # Panics
+/// When polled for the first time outside a loop.
+pub fn sleep_until(deadline: Instant) -> Sleep {
+    Sleep {
+        state: State::New(When::At(deadline)),
+    }
+}
+
+/// The future of [`sleep`] and [`sleep_until`].
+#[must_use = "futures do nothing unless awaited"]
+pub struct Sleep {
+    state: State,
+}
+
+enum State {
+    New(When),
+    Armed { driver: Arc<Driver>, key: TimerKey },
+    Done,
+}
+
+#[derive(Clone, Copy)]
+enum When {
+    After(Duration),
+    At(Instant),
+}
+
+impl Sleep {
+    /// Forgets the present timer and waits anew, until `deadline`.
+    fn reset(&mut self, deadline: Instant) {
+        self.disarm();
+        self.state = State::New(When::At(deadline));
+    }
+
+    fn disarm(&mut self) {
+        if let State::Armed { driver, key } = &self.state {
+            // None: it has fired, and its waker was used up.
+            drop(driver.cancel_timer(*key));
+        }
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match &self.state {
+            State::New(when) => {
+                let local = LocalLoop::current();
+                let local = local.expect("a sleep is polled inside a loop");
+                let driver = Arc::clone(local.driver());
+                let deadline = match when {
+                    When::After(delay) => driver.clock().ns_after(*delay),
+                    When::At(instant) => driver.clock().ns_at(*instant),
+                };
+                let key = driver.arm_timer(deadline, TimerTarget::Task(cx.waker().clone()));
+                self.state = State::Armed { driver, key };
+                Poll::Pending
+            }
+            State::Armed { driver, key } => {
+                if driver.update_timer(*key, cx.waker()) {
+                    return Poll::Pending;
+                }
+                self.state = State::Done;
+                Poll::Ready(())
+            }
+            State::Done => Poll::Ready(()),
+        }
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        self.disarm();
+    }
+}
+
+impl fmt::Debug for Sleep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.state {
+            State::New(_) => "Sleep(not polled)",
+            State::Armed { .. } => "Sleep(armed)",
+            State::Done => "Sleep(done)",
+        })
+    }
+}
+
+/// Gives `future` the time `limit`; then drops it and returns [`TimedOut`].
+///
+/// A future that is complete at its last chance wins over the limit. Dropping this drops the future.
+///
+/// ```
+/// # use std::time::Duration;
+/// # let clock = garland::ManualClock::auto_advance();
+/// # let runtime = garland::Builder::new().loops(1).clock(clock).build()?;
+/// runtime.block_on(async {
+///     let limit = Duration::from_secs(3);
+///     assert_eq!(garland::timeout(limit, async { 1 }).await, Ok(1));
+///     let late = garland::timeout(limit, std::future::pending::<()>()).await;
+///     assert_eq!(late.expect_err("never completes").after, limit);
+/// })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[doc(alias = "wait_for")]
+pub fn timeout<F: Future>(limit: Duration, future: F) -> Timeout<F> {
+    Timeout {
+        future,
+        limit,
+        sleep: sleep(limit),
+    }
+}
+
+pin_project! {
+    /// The future of [`timeout`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless awaited"]
+    pub struct Timeout<F> {
+        #[pin]
+        future: F,
+        limit: Duration,
+        sleep: Sleep,
+    }
+}
+
+impl<F: Future> Future for Timeout<F> {
+    type Output = Result<F::Output, TimedOut>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(output) = this.future.poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        std::task::ready!(Pin::new(this.sleep).poll(cx));
+        Poll::Ready(Err(TimedOut { after: *this.limit }))
+    }
+}
+
+/// Ticks every `period`, the first time after one period.
+///
+/// # Panics
+/// If `period` is zero.
+///
+/// ```
+/// # use std::time::Duration;
+/// # let clock = garland::ManualClock::auto_advance();
+/// # let runtime = garland::Builder::new().loops(1).clock(clock.clone()).build()?;
+/// runtime.block_on(async {
+///     let mut every_second = garland::interval(Duration::from_secs(1));
+///     for _ in 0..3 {
+///         every_second.tick().await;
+///     }
+/// })?;
+/// assert_eq!(clock.elapsed(), Duration::from_secs(3));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn interval(period: Duration) -> Interval {
+    assert!(!period.is_zero(), "an interval has a period above zero");
+    Interval {
+        period,
+        next: None,
+        sleep: sleep(period),
+    }
+}
+
+/// The ticks of [`interval`], on a fixed timetable: a late tick does not move the later ones, and
+/// ticks that were missed altogether are skipped.
+#[derive(Debug)]
+pub struct Interval {
+    period: Duration,
+    /// The deadline `sleep` waits for; `None` before the first tick was asked for.
+    next: Option<Instant>,
+    sleep: Sleep,
+}
+
+impl Interval {
+    /// Waits for the next tick and returns when it was due. Dropping this future loses no tick.
+    pub async fn tick(&mut self) -> Instant {
+        let now = || {
+            let local = LocalLoop::current();
+            local.expect("an interval ticks inside a loop").time()
+        };
+        let due = match self.next {
+            Some(due) => due,
+            None => {
+                let due = now() + self.period;
+                self.sleep.reset(due);
+                self.next = Some(due);
+                due
+            }
+        };
+        (&mut self.sleep).await;
+        let next = skip_missed(due, self.period, now());
+        self.next = Some(next);
+        self.sleep.reset(next);
+        due
+    }
+}
+
+/// The first point of the timetable after `now`.
+fn skip_missed(due: Instant, period: Duration, now: Instant) -> Instant {
+    let next = due + period;
+    if next > now {
+        return next;
+    }
+    let missed = now.duration_since(due).as_nanos() / period.as_nanos();
+    let missed = u32::try_from(missed).unwrap_or(u32::MAX);
+    due + period.saturating_mul(missed.saturating_add(1))
+}
