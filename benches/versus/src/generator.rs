@@ -1,0 +1,423 @@
+//! The closed-loop client: every connection has exactly one request under way.
+//!
+//! It has to be cheaper than the cheapest server, otherwise it would be measured instead: one
+//! edge-triggered mio loop, one shared receive buffer, requests that are slices of one table, no
+//! allocation and no copy per request. It verifies every byte; each request of a connection differs
+//! from the one before, and neighbours differ from each other, so old, foreign, lost and doubled
+//! bytes are all found.
+//!
+//! It deliberately measures no latency: in a closed loop that would be coordinated omission.
+//!
+//! Invariants: a connection is either idle or waits for one answer; `waiting` is the number of
+//! those that wait; a `run` always ends within its duration plus one batch of events.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{self, SocketAddr};
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+/// Distinct requests per connection before they repeat; also distinguishes neighbours.
+const VARIANTS: usize = 256;
+/// Step from one connection's first request to its neighbour's: odd, so all variants are used.
+const NEIGHBOUR_STEP: usize = 97;
+/// Bytes taken by one `read`.
+const RECEIVE_BUFFER: usize = 64 * 1024;
+/// Events taken by one wait; the same as in the mio server.
+const EVENTS: usize = 1024;
+/// How long one connect may take: on loopback it is instant unless the accept queue is full.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// How long the last answers may take after the load has stopped.
+const FINISH_LIMIT: Duration = Duration::from_secs(5);
+
+/// What load to put on a server.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Where the server listens.
+    pub server: SocketAddr,
+    /// How many connections.
+    pub connections: usize,
+    /// Bytes of one request.
+    pub size: usize,
+}
+
+/// What one [`Generator::run`] has done.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Requests that were answered, and verified to the last byte.
+    pub requests: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// Open connections to one server, and the loop that drives them.
+#[derive(Debug)]
+pub struct Generator {
+    poll: Poll,
+    events: Events,
+    fleet: Fleet,
+}
+
+impl Generator {
+    /// Opens all connections, one after the other; sends nothing yet.
+    ///
+    /// # Errors
+    /// When a connection cannot be made or registered.
+    pub fn connect(load: &Load) -> Result<Self, LoadError> {
+        assert!(load.size > 0, "an empty request has no answer");
+        let poll = Poll::new().map_err(|error| LoadError::socket(0, "make a selector", error))?;
+        let mut connections = Vec::with_capacity(load.connections);
+        for index in 0..load.connections {
+            let failed = |error| LoadError::socket(index, "connect", error);
+            let stream = net::TcpStream::connect_timeout(&load.server, CONNECT_LIMIT);
+            let stream = stream.map_err(failed)?;
+            stream.set_nodelay(true).map_err(failed)?;
+            stream.set_nonblocking(true).map_err(failed)?;
+            let mut stream = TcpStream::from_std(stream);
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            poll.registry()
+                .register(&mut stream, Token(index), interest)
+                .map_err(failed)?;
+            connections.push(Connection {
+                stream,
+                variant: index * NEIGHBOUR_STEP % VARIANTS,
+                sent: load.size,
+                received: load.size,
+            });
+        }
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(EVENTS),
+            fleet: Fleet {
+                connections,
+                table: pseudo_random_bytes(load.size + VARIANTS),
+                buffer: vec![0; RECEIVE_BUFFER],
+                size: load.size,
+                answered: 0,
+                waiting: 0,
+                repeat: false,
+            },
+        })
+    }
+
+    /// Keeps one request under way on each connection for `duration`.
+    ///
+    /// The requests under way at its end stay so: the next `run` or [`Self::finish`] gets their
+    /// answers.
+    ///
+    /// # Errors
+    /// When an answer is wrong, a connection ends, or nothing at all was answered.
+    pub fn run(&mut self, duration: Duration) -> Result<Progress, LoadError> {
+        let start = Instant::now();
+        let end = start + duration;
+        let before = self.fleet.answered;
+        self.fleet.repeat = true;
+        self.fleet.start_idle()?;
+        loop {
+            let now = Instant::now();
+            if now >= end {
+                let requests = self.fleet.answered - before;
+                if requests == 0 {
+                    return Err(self.fleet.stalled(duration));
+                }
+                return Ok(Progress {
+                    requests,
+                    elapsed: now - start,
+                });
+            }
+            self.turn(end - now)?;
+        }
+    }
+
+    /// Sends one request on each idle connection and waits for all answers.
+    ///
+    /// # Errors
+    /// As [`Self::finish`].
+    pub fn echo_once(&mut self) -> Result<(), LoadError> {
+        self.fleet.start_idle()?;
+        self.finish()
+    }
+
+    /// Waits for the answers under way and sends nothing more; at most 5 s.
+    ///
+    /// # Errors
+    /// When an answer is wrong or missing, or a connection ends.
+    pub fn finish(&mut self) -> Result<(), LoadError> {
+        self.fleet.repeat = false;
+        let end = Instant::now() + FINISH_LIMIT;
+        while self.fleet.waiting > 0 {
+            let now = Instant::now();
+            if now >= end {
+                return Err(self.fleet.stalled(FINISH_LIMIT));
+            }
+            self.turn(end - now)?;
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, limit: Duration) -> Result<(), LoadError> {
+        match self.poll.poll(&mut self.events, Some(limit)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            Err(error) => return Err(LoadError::socket(0, "wait for events", error)),
+        }
+        for event in &self.events {
+            self.fleet.handle(event)?;
+        }
+        Ok(())
+    }
+}
+
+/// One connection; both counters are at the request's size while it is idle.
+#[derive(Debug)]
+struct Connection {
+    stream: TcpStream,
+    /// Where in the table its current request starts.
+    variant: usize,
+    sent: usize,
+    received: usize,
+}
+
+/// Everything but the selector, so that events can be borrowed while it changes.
+#[derive(Debug)]
+struct Fleet {
+    connections: Vec<Connection>,
+    table: Vec<u8>,
+    buffer: Vec<u8>,
+    size: usize,
+    answered: u64,
+    waiting: usize,
+    /// Whether an answer is followed by the next request.
+    repeat: bool,
+}
+
+impl Fleet {
+    fn start_idle(&mut self) -> Result<(), LoadError> {
+        for index in 0..self.connections.len() {
+            if self.connections[index].received == self.size {
+                self.request(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, event: &Event) -> Result<(), LoadError> {
+        let index = event.token().0;
+        let closed = event.is_read_closed() || event.is_error();
+        if event.is_readable() || closed {
+            self.receive(index)?;
+        }
+        if closed {
+            // The generator is always the first to close, so data before the end changes nothing.
+            return Err(LoadError::Closed { connection: index });
+        }
+        if event.is_writable() && self.connections[index].sent < self.size {
+            self.send(index)?;
+        }
+        Ok(())
+    }
+
+    /// Starts the next request of an idle connection.
+    fn request(&mut self, index: usize) -> Result<(), LoadError> {
+        let connection = &mut self.connections[index];
+        connection.variant = (connection.variant + 1) % VARIANTS;
+        connection.sent = 0;
+        connection.received = 0;
+        self.waiting += 1;
+        self.send(index)
+    }
+
+    /// Sends until the request is out or the socket is full; then a writable event continues.
+    fn send(&mut self, index: usize) -> Result<(), LoadError> {
+        let connection = &mut self.connections[index];
+        let end = connection.variant + self.size;
+        while connection.sent < self.size {
+            let rest = &self.table[connection.variant + connection.sent..end];
+            match connection.stream.write(rest) {
+                Ok(written) => connection.sent += written,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(LoadError::socket(index, "send", error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Receives until the socket is empty. A read that leaves room in the buffer has emptied it:
+    /// what comes later makes a new edge, so the read that would say so is saved.
+    fn receive(&mut self, index: usize) -> Result<(), LoadError> {
+        loop {
+            let count = match self.connections[index].stream.read(&mut self.buffer) {
+                Ok(0) => return Err(LoadError::Closed { connection: index }),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(LoadError::socket(index, "receive", error)),
+            };
+            self.accept_answer(index, count)?;
+            if count < self.buffer.len() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Compares `count` received bytes with those that were sent.
+    fn accept_answer(&mut self, index: usize, count: usize) -> Result<(), LoadError> {
+        let connection = &mut self.connections[index];
+        if connection.received + count > connection.sent {
+            let excess = connection.received + count - connection.sent;
+            return Err(LoadError::Excess {
+                connection: index,
+                bytes: excess,
+            });
+        }
+        let start = connection.variant + connection.received;
+        let expected = &self.table[start..start + count];
+        let answer = &self.buffer[..count];
+        if answer != expected {
+            let differing = answer
+                .iter()
+                .zip(expected)
+                .position(|(got, sent)| got != sent);
+            let within = differing.expect("slices of one length that differ do so at some byte");
+            let byte = connection.received + within;
+            return Err(LoadError::Mismatch {
+                connection: index,
+                byte,
+            });
+        }
+        connection.received += count;
+        if connection.received == self.size {
+            self.answered += 1;
+            self.waiting -= 1;
+            if self.repeat {
+                self.request(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn stalled(&self, limit: Duration) -> LoadError {
+        LoadError::Stalled {
+            waiting: self.waiting,
+            answered: self.answered,
+            limit,
+        }
+    }
+}
+
+/// Bytes without a short period (xorshift), the same in every run.
+fn pseudo_random_bytes(count: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// What a server did wrong, or what kept the generator from asking it.
+#[derive(Debug)]
+pub enum LoadError {
+    /// A system call failed.
+    Socket {
+        /// Number of the connection.
+        connection: usize,
+        /// What was tried.
+        attempt: &'static str,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The server ended a connection.
+    Closed {
+        /// Number of the connection.
+        connection: usize,
+    },
+    /// An answer is not what was sent.
+    Mismatch {
+        /// Number of the connection.
+        connection: usize,
+        /// First wrong byte of the answer.
+        byte: usize,
+    },
+    /// More came back than was sent.
+    Excess {
+        /// Number of the connection.
+        connection: usize,
+        /// How many bytes too many.
+        bytes: usize,
+    },
+    /// Answers did not come.
+    Stalled {
+        /// Connections that wait for an answer.
+        waiting: usize,
+        /// Requests answered since the connections were opened.
+        answered: u64,
+        /// How long they were waited for.
+        limit: Duration,
+    },
+}
+
+impl LoadError {
+    fn socket(connection: usize, attempt: &'static str, error: io::Error) -> Self {
+        Self::Socket {
+            connection,
+            attempt,
+            error,
+        }
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket {
+                connection,
+                attempt,
+                error,
+            } => {
+                write!(f, "connection {connection}: cannot {attempt}: {error}")
+            }
+            Self::Closed { connection } => {
+                write!(
+                    f,
+                    "connection {connection}: closed by the server while in use"
+                )
+            }
+            Self::Mismatch { connection, byte } => {
+                write!(
+                    f,
+                    "connection {connection}: byte {byte} of an answer is not what was sent"
+                )
+            }
+            Self::Excess { connection, bytes } => {
+                write!(
+                    f,
+                    "connection {connection}: {bytes} bytes more than were sent"
+                )
+            }
+            Self::Stalled {
+                waiting,
+                answered,
+                limit,
+            } => write!(
+                f,
+                "{waiting} connections without an answer after {limit:?}, {answered} answers before"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Socket { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}

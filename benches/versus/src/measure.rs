@@ -1,0 +1,184 @@
+//! One window of load on one server, and the memory that idle connections cost it.
+//!
+//! A window: open the connections, warm up, read the server's counters, load it, read them again,
+//! collect the last answers, close, wait until the server has closed too. Connecting, warming up and
+//! closing are outside of the counted part.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use serde::Serialize;
+
+use crate::generator::{Generator, Load};
+use crate::process::ServerProcess;
+use crate::usage::{self, Usage};
+
+/// Part of the counted time that is spent on warming up before it.
+const WARM_UP_PART: f64 = 0.2;
+
+/// What one server did in one window.
+#[derive(Clone, Debug, Serialize)]
+pub struct Window {
+    /// Round, from 0; only windows of one round and one connection count are compared.
+    pub round: usize,
+    /// Name of the server.
+    pub server: String,
+    /// Open connections.
+    pub connections: usize,
+    /// Verified answers.
+    pub requests: u64,
+    /// Wall time.
+    pub elapsed_ns: u64,
+    /// CPU time of the server's process.
+    pub cpu_ns: u64,
+    /// Share of that spent in user mode, estimated from 10 ms ticks.
+    pub user_ticks: u64,
+    /// The rest of the ticks.
+    pub system_ticks: u64,
+    /// How often the server's threads went to sleep.
+    pub voluntary_switches: u64,
+    /// How often they were interrupted: many mean that CPU 0 was shared with other work.
+    pub involuntary_switches: u64,
+}
+
+/// How to load a server.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Open connections.
+    pub connections: usize,
+    /// Bytes of a request.
+    pub size: usize,
+    /// The counted time.
+    pub seconds: f64,
+}
+
+/// Measures one window.
+///
+/// # Errors
+/// When the server gives a wrong answer or none, dies, or keeps connections open.
+pub fn window(
+    server: &mut ServerProcess,
+    name: &str,
+    round: usize,
+    shape: &Shape,
+) -> anyhow::Result<Window> {
+    match load(server, shape) {
+        Ok((requests, elapsed, usage)) => Ok(Window {
+            round,
+            server: name.into(),
+            connections: shape.connections,
+            requests,
+            elapsed_ns: nanoseconds(elapsed),
+            cpu_ns: nanoseconds(usage.cpu),
+            user_ticks: usage.user_ticks,
+            system_ticks: usage.system_ticks,
+            voluntary_switches: usage.voluntary_switches,
+            involuntary_switches: usage.involuntary_switches,
+        }),
+        Err(error) => Err(server.explain(error)),
+    }
+}
+
+fn load(server: &ServerProcess, shape: &Shape) -> anyhow::Result<(u64, Duration, Usage)> {
+    let counted = Duration::from_secs_f64(shape.seconds);
+    let mut generator = Generator::connect(&Load {
+        server: server.address(),
+        connections: shape.connections,
+        size: shape.size,
+    })?;
+    generator
+        .run(counted.mul_f64(WARM_UP_PART))
+        .context("while warming up")?;
+    let before = Usage::of(server.pid())?;
+    let progress = generator.run(counted)?;
+    let usage = Usage::of(server.pid())?.since(&before);
+    generator.finish().context("after the load")?;
+    drop(generator);
+    server.wait_closed()?;
+    Ok((progress.requests, progress.elapsed, usage))
+}
+
+/// What open connections cost a server in memory.
+#[derive(Clone, Debug, Serialize)]
+pub struct Memory {
+    /// Name of the server.
+    pub server: String,
+    /// How many were opened.
+    pub connections: usize,
+    /// Resident before the first of them.
+    pub before_bytes: u64,
+    /// Resident with all of them open, before any byte was sent.
+    pub idle_bytes: u64,
+    /// Resident after one echo on each, all idle again; only if that was asked for.
+    pub echoed_bytes: Option<u64>,
+}
+
+/// What happens to the connections before their memory is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    /// Nothing is ever sent.
+    None,
+    /// Memory is read a second time after one echo on each.
+    OneEcho,
+}
+
+/// Measures the growth of a server that was started for this and has served nothing before.
+///
+/// # Errors
+/// As [`window`].
+pub fn memory(
+    server: &mut ServerProcess,
+    name: &str,
+    shape: &Shape,
+    traffic: Traffic,
+) -> anyhow::Result<Memory> {
+    match grow(server, name, shape, traffic) {
+        Ok(memory) => Ok(memory),
+        Err(error) => Err(server.explain(error)),
+    }
+}
+
+fn grow(
+    server: &ServerProcess,
+    name: &str,
+    shape: &Shape,
+    traffic: Traffic,
+) -> anyhow::Result<Memory> {
+    let one = Load {
+        server: server.address(),
+        connections: 1,
+        size: shape.size,
+    };
+    // One connection first: what a runtime allocates once is no cost of a connection.
+    let mut probe = Generator::connect(&one)?;
+    probe.echo_once()?;
+    let before_bytes = usage::resident_bytes(server.pid())?;
+
+    let mut idle = Generator::connect(&Load {
+        connections: shape.connections,
+        ..one
+    })?;
+    server.wait_accepted(shape.connections + one.connections)?;
+    // The answer to this one comes after the server has set up all the others.
+    probe.echo_once()?;
+    let idle_bytes = usage::resident_bytes(server.pid())?;
+
+    let echoed_bytes = match traffic {
+        Traffic::None => None,
+        Traffic::OneEcho => {
+            idle.echo_once()?;
+            Some(usage::resident_bytes(server.pid())?)
+        }
+    };
+    Ok(Memory {
+        server: name.into(),
+        connections: shape.connections,
+        before_bytes,
+        idle_bytes,
+        echoed_bytes,
+    })
+}
+
+fn nanoseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).expect("a window is shorter than 584 years")
+}

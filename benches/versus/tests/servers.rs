@@ -1,0 +1,218 @@
+//! Claims about the servers and about the instrument itself: both must be right before a figure
+//! means anything. Everything runs on loopback with port 0, on one CPU, with bounded waits.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use garland_versus::generator::{Generator, Load, LoadError};
+use garland_versus::measure::{self, Shape, Traffic};
+use garland_versus::process::ServerProcess;
+
+/// Every server of this package, as its program and arguments.
+const SERVERS: &[(&str, &[&str])] = &[
+    (env!("CARGO_BIN_EXE_serve_mio"), &[]),
+    (env!("CARGO_BIN_EXE_serve_tokio"), &[]),
+];
+
+fn start((program, arguments): &(&str, &[&str])) -> ServerProcess {
+    ServerProcess::start(Path::new(program), arguments, 0).expect("it starts and pins itself")
+}
+
+/// A server on a thread that serves one connection; the thread ends with that connection.
+fn lying_server(answer: impl Fn(&mut Vec<u8>) + Send + 'static) -> Load {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let server = listener.local_addr().expect("it is bound");
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("the generator connects");
+        let mut request = [0; 64];
+        while let Ok(()) = stream.read_exact(&mut request) {
+            let mut bytes = request.to_vec();
+            answer(&mut bytes);
+            if bytes.is_empty() || stream.write_all(&bytes).is_err() {
+                return;
+            }
+        }
+    });
+    Load {
+        server,
+        connections: 1,
+        size: 64,
+    }
+}
+
+fn verdict(load: &Load) -> LoadError {
+    let mut generator = Generator::connect(load).expect("it listens");
+    generator
+        .run(Duration::from_secs(5))
+        .expect_err("the answers are wrong")
+}
+
+#[test]
+fn every_server_echoes_every_byte_in_every_shape() {
+    for server in SERVERS {
+        let mut process = start(server);
+        for (connections, size) in [(1, 1), (3, 64), (200, 64), (2, 4096), (3, 1_000_003)] {
+            let shape = Shape {
+                connections,
+                size,
+                seconds: 0.1,
+            };
+            let window = measure::window(&mut process, "server", 0, &shape);
+            let window = window.unwrap_or_else(|error| panic!("{server:?} {shape:?}: {error:#}"));
+            assert!(window.requests > 0 && window.cpu_ns > 0, "{window:?}");
+        }
+        process.end().expect("it ends with its stdin");
+    }
+}
+
+#[test]
+fn every_server_echoes_what_came_before_a_half_close() {
+    for server in SERVERS {
+        let process = start(server);
+        let mut stream = TcpStream::connect(process.address()).expect("it listens");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .expect("not zero");
+        stream.write_all(b"last words").expect("it is open");
+        stream.shutdown(Shutdown::Write).expect("it is open");
+        let mut answer = Vec::new();
+        stream
+            .read_to_end(&mut answer)
+            .expect("the server closes after us");
+        assert_eq!(answer, b"last words", "{server:?}");
+        process.end().expect("it ends with its stdin");
+    }
+}
+
+#[test]
+fn every_server_ends_with_its_stdin_while_connections_are_open() {
+    for server in SERVERS {
+        let process = start(server);
+        let load = Load {
+            server: process.address(),
+            connections: 5,
+            size: 64,
+        };
+        let mut generator = Generator::connect(&load).expect("it listens");
+        generator.echo_once().expect("it echoes");
+        process.end().expect("it ends with its stdin");
+    }
+}
+
+#[test]
+fn idle_connections_cost_every_server_memory() {
+    for server in SERVERS {
+        let mut process = start(server);
+        let shape = Shape {
+            connections: 500,
+            size: 64,
+            seconds: 1.0,
+        };
+        let memory = measure::memory(&mut process, "server", &shape, Traffic::OneEcho);
+        let memory = memory.unwrap_or_else(|error| panic!("{server:?}: {error:#}"));
+        assert!(
+            memory.idle_bytes > memory.before_bytes,
+            "{server:?} {memory:?}"
+        );
+        assert!(memory.echoed_bytes.is_some());
+        process.end().expect("it ends with its stdin");
+    }
+}
+
+#[test]
+fn changed_byte_is_found() {
+    let load = lying_server(|answer| answer[63] ^= 1);
+    assert!(matches!(
+        verdict(&load),
+        LoadError::Mismatch {
+            connection: 0,
+            byte: 63
+        }
+    ));
+}
+
+#[test]
+fn answer_to_the_request_before_is_found() {
+    let before = std::sync::Mutex::new(None);
+    let load = lying_server(move |answer| {
+        let mut before = before.lock().expect("nobody panics while holding it");
+        let first = before.get_or_insert_with(|| answer.clone());
+        answer.clone_from(first);
+    });
+    assert!(matches!(verdict(&load), LoadError::Mismatch { .. }));
+}
+
+#[test]
+fn doubled_bytes_are_found() {
+    let load = lying_server(|answer| answer.push(0));
+    assert!(matches!(
+        verdict(&load),
+        LoadError::Excess { .. } | LoadError::Mismatch { .. }
+    ));
+}
+
+#[test]
+fn closed_connection_is_found() {
+    let load = lying_server(Vec::clear);
+    let error = verdict(&load);
+    assert!(
+        matches!(error, LoadError::Closed { .. } | LoadError::Socket { .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn withheld_answer_is_found() {
+    let load = lying_server(|answer| answer.truncate(63));
+    let mut generator = Generator::connect(&load).expect("it listens");
+    let error = generator
+        .run(Duration::from_millis(200))
+        .expect_err("no answer is complete");
+    assert!(
+        matches!(
+            error,
+            LoadError::Stalled {
+                waiting: 1,
+                answered: 0,
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn server_that_cannot_start_is_reported_with_its_stderr() {
+    let (program, _) = SERVERS[0];
+    let error = ServerProcess::start(Path::new(program), &["--no-such-option"], 0);
+    let text = format!("{:#}", error.expect_err("the option is unknown"));
+    assert!(
+        text.contains("exit status: 2") && text.contains("--no-such-option"),
+        "{text}"
+    );
+}
+
+#[test]
+fn server_that_dies_under_load_is_reported_with_its_stderr() {
+    let (program, _) = SERVERS[0];
+    let few_descriptors = ["-c", "ulimit -n 40; exec \"$0\" \"$@\"", program];
+    let server = ServerProcess::start(Path::new("/bin/sh"), &few_descriptors, 0);
+    let mut server = server.expect("40 descriptors are enough to start");
+    let shape = Shape {
+        connections: 100,
+        size: 64,
+        seconds: 0.1,
+    };
+    let error = measure::window(&mut server, "mio", 0, &shape);
+    let text = format!(
+        "{:#}",
+        error.expect_err("there is no descriptor for the 41st")
+    );
+    assert!(
+        text.contains("has died") && text.contains("Too many open files"),
+        "{text}"
+    );
+}
