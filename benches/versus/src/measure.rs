@@ -4,12 +4,13 @@
 //! collect the last answers, close, wait until the server has closed too. Connecting, warming up and
 //! closing are outside of the counted part.
 
+use std::process;
 use std::time::Duration;
 
 use anyhow::Context;
 use serde::Serialize;
 
-use crate::generator::{Generator, Load};
+use crate::generator::{Generator, Load, Progress};
 use crate::process::ServerProcess;
 use crate::usage::{self, Usage};
 
@@ -35,6 +36,8 @@ pub struct Window {
     pub user_ticks: u64,
     /// The rest of the ticks.
     pub system_ticks: u64,
+    /// CPU time of the generator: near `elapsed_ns`, it is the generator that limits the rate.
+    pub generator_cpu_ns: u64,
     /// How often the server's threads went to sleep.
     pub voluntary_switches: u64,
     /// How often they were interrupted: many mean that CPU 0 was shared with other work.
@@ -63,23 +66,35 @@ pub fn window(
     shape: &Shape,
 ) -> anyhow::Result<Window> {
     match load(server, shape) {
-        Ok((requests, elapsed, usage)) => Ok(Window {
+        Ok(Loaded {
+            progress,
+            server,
+            generator,
+        }) => Ok(Window {
             round,
             server: name.into(),
             connections: shape.connections,
-            requests,
-            elapsed_ns: nanoseconds(elapsed),
-            cpu_ns: nanoseconds(usage.cpu),
-            user_ticks: usage.user_ticks,
-            system_ticks: usage.system_ticks,
-            voluntary_switches: usage.voluntary_switches,
-            involuntary_switches: usage.involuntary_switches,
+            requests: progress.requests,
+            elapsed_ns: nanoseconds(progress.elapsed),
+            cpu_ns: nanoseconds(server.cpu),
+            user_ticks: server.user_ticks,
+            system_ticks: server.system_ticks,
+            generator_cpu_ns: nanoseconds(generator.cpu),
+            voluntary_switches: server.voluntary_switches,
+            involuntary_switches: server.involuntary_switches,
         }),
         Err(error) => Err(server.explain(error)),
     }
 }
 
-fn load(server: &ServerProcess, shape: &Shape) -> anyhow::Result<(u64, Duration, Usage)> {
+/// What the counted part of a window brought, and took from either side.
+struct Loaded {
+    progress: Progress,
+    server: Usage,
+    generator: Usage,
+}
+
+fn load(server: &ServerProcess, shape: &Shape) -> anyhow::Result<Loaded> {
     let counted = Duration::from_secs_f64(shape.seconds);
     let mut generator = Generator::connect(&Load {
         server: server.address(),
@@ -89,13 +104,20 @@ fn load(server: &ServerProcess, shape: &Shape) -> anyhow::Result<(u64, Duration,
     generator
         .run(counted.mul_f64(WARM_UP_PART))
         .context("while warming up")?;
+    // The server's counters are the innermost: what is read outside of them costs them nothing.
+    let own = Usage::of(process::id())?;
     let before = Usage::of(server.pid())?;
     let progress = generator.run(counted)?;
-    let usage = Usage::of(server.pid())?.since(&before);
+    let after = Usage::of(server.pid())?;
+    let own = Usage::of(process::id())?.since(&own);
     generator.finish().context("after the load")?;
     drop(generator);
     server.wait_closed()?;
-    Ok((progress.requests, progress.elapsed, usage))
+    Ok(Loaded {
+        progress,
+        server: after.since(&before),
+        generator: own,
+    })
 }
 
 /// What open connections cost a server in memory.

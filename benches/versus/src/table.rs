@@ -87,13 +87,15 @@ pub fn ratio(
 #[must_use]
 pub fn speed(windows: &[Window], servers: &[&str], connections: usize) -> String {
     let mut text = format!(
-        "{:<17} {:>10} {:>6} {:>19} {:>8} {:>10} {:>18} {:>18}\n",
+        "{:<16} {:>10} {:>5} {:>5} {:>20} {:>7} {:>10} {:>7} {:>17} {:>17}\n",
         "server",
         "requests/s",
         "busy",
+        "gen",
         "CPU us/request",
         "user us",
         "sleeps/req",
+        "intr/s",
         "x mio",
         "x tokio"
     );
@@ -102,28 +104,32 @@ pub fn speed(windows: &[Window], servers: &[&str], connections: usize) -> String
             .iter()
             .filter(|window| window.server == *server && window.connections == connections)
             .collect();
-        let Some(rate) = Spread::of(
-            own.iter()
-                .map(|w| w.requests as f64 * 1e9 / w.elapsed_ns as f64),
-        ) else {
+        let median = |value: fn(&Window) -> f64| {
+            Spread::of(own.iter().map(|window| value(window))).map_or(0.0, |spread| spread.median)
+        };
+        let Some(cost) = Spread::of(own.iter().map(|window| cpu_us_per_request(window))) else {
             continue;
         };
-        let busy = Spread::of(own.iter().map(|w| w.cpu_ns as f64 / w.elapsed_ns as f64));
-        let cost = Spread::of(own.iter().map(|window| cpu_us_per_request(window)));
         writeln!(
             text,
-            "{server:<17} {:>10.0} {:>5.0}% {:>19} {:>8.2} {:>10.3} {:>18} {:>18}",
-            rate.median,
-            busy.map_or(0.0, |busy| busy.median * 100.0),
-            Spread::text(cost),
-            cost.map_or(0.0, |cost| cost.median) * user_share(&own),
-            sleeps_per_request(&own),
+            "{server:<16} {:>10.0} {:>4.0}% {:>4.0}% {:>20} {:>7.2} {:>10.3} {:>7.0} {:>17} {:>17}",
+            median(|window| per_second(window, window.requests)),
+            median(|window| per_second(window, window.cpu_ns) / 1e7),
+            median(|window| per_second(window, window.generator_cpu_ns) / 1e7),
+            Spread::text(Some(cost)),
+            cost.median * user_share(&own),
+            median(|window| window.voluntary_switches as f64 / window.requests as f64),
+            median(|window| per_second(window, window.involuntary_switches)),
             Spread::text(ratio(windows, server, "mio", connections)),
             Spread::text(ratio(windows, server, "tokio", connections)),
         )
         .expect("a String takes everything");
     }
     text
+}
+
+fn per_second(window: &Window, count: u64) -> f64 {
+    count as f64 * 1e9 / window.elapsed_ns as f64
 }
 
 /// The table of the memory of idle connections.
@@ -158,12 +164,6 @@ fn user_share(windows: &[&Window]) -> f64 {
     user as f64 / (user + system).max(1) as f64
 }
 
-fn sleeps_per_request(windows: &[&Window]) -> f64 {
-    let sleeps: u64 = windows.iter().map(|window| window.voluntary_switches).sum();
-    let requests: u64 = windows.iter().map(|window| window.requests).sum();
-    sleeps as f64 / requests.max(1) as f64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,6 +178,7 @@ mod tests {
             cpu_ns,
             user_ticks: 1,
             system_ticks: 3,
+            generator_cpu_ns: 900_000_000,
             voluntary_switches: 500,
             involuntary_switches: 0,
         }

@@ -18,6 +18,7 @@ use garland_versus::measure::{self, Memory, Shape, Traffic, Window};
 use garland_versus::process::ServerProcess;
 use garland_versus::serving::Placement;
 use garland_versus::table;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 
 /// A server to compare: its name in tables, its program, how to call it.
@@ -27,10 +28,16 @@ struct Contender {
     arguments: &'static [&'static str],
 }
 
-/// All there are; `--servers` chooses among them, by default it takes all.
+/// All there are; `--servers` chooses among them.
 const CONTENDERS: &[Contender] = &[
     Contender {
         name: "mio",
+        program: "serve_mio",
+        arguments: &[],
+    },
+    // The floor against itself shows how far ratios can be trusted on this machine at this time.
+    Contender {
+        name: "mio-again",
         program: "serve_mio",
         arguments: &[],
     },
@@ -59,8 +66,8 @@ struct Options {
     /// Bytes of a request
     #[arg(long, default_value_t = 64)]
     size: usize,
-    /// Servers to compare [default: all]
-    #[arg(long, value_delimiter = ',')]
+    /// Servers to compare; `mio-again` is the floor a second time, to see the noise
+    #[arg(long, value_delimiter = ',', default_values = ["mio", "tokio"])]
     servers: Vec<String>,
     /// Also measure the memory of idle connections, on servers started for it
     #[arg(long)]
@@ -130,9 +137,6 @@ impl Options {
     }
 
     fn contenders(&self) -> anyhow::Result<Vec<&'static Contender>> {
-        if self.servers.is_empty() {
-            return Ok(CONTENDERS.iter().collect());
-        }
         let find = |name: &String| match CONTENDERS.iter().find(|known| known.name == name) {
             Some(contender) => Ok(contender),
             None => {
@@ -168,6 +172,7 @@ fn compare(options: &Options) -> anyhow::Result<Record<'_>> {
     if !options.no_build {
         build(programs)?;
     }
+    raise_descriptor_limit()?;
     // Only now: the build may use all CPUs. Servers inherit this, and pin themselves elsewhere.
     Placement {
         cpu: options.generator_cpu,
@@ -306,12 +311,21 @@ fn build(programs: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Lets the generator, and the servers that inherit it, have as many connections as is allowed.
+fn raise_descriptor_limit() -> anyhow::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read the limit of files")?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+        .with_context(|| format!("cannot raise the limit of open files to {hard}"))
+}
+
 /// Everything a claim needs: machine, commit, command, and the single windows.
 #[derive(Serialize)]
 struct Record<'o> {
     processor: String,
     kernel: String,
     commit: Option<String>,
+    rounds: usize,
+    seconds: f64,
     options: &'o Options,
     windows: Vec<Window>,
     memory: Vec<Memory>,
@@ -332,6 +346,8 @@ impl<'o> Record<'o> {
                 .into(),
             kernel: kernel.trim().into(),
             commit: commit(),
+            rounds: options.rounds(),
+            seconds: options.seconds(),
             options,
             windows: Vec::new(),
             memory: Vec::new(),
