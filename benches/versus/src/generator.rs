@@ -9,7 +9,8 @@
 //! It deliberately measures no latency: in a closed loop that would be coordinated omission.
 //!
 //! Invariants: a connection is either idle or waits for one answer; `waiting` is the number of
-//! those that wait; a `run` always ends within its duration plus one batch of events.
+//! those that wait; a `run` ends one batch of events after its duration, or 5 s later at most if
+//! nothing was answered by then.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -30,8 +31,8 @@ const RECEIVE_BUFFER: usize = 64 * 1024;
 const EVENTS: usize = 1024;
 /// How long one connect may take: on loopback it is instant unless the accept queue is full.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// How long the last answers may take after the load has stopped.
-const FINISH_LIMIT: Duration = Duration::from_secs(5);
+/// How long answers may take that are still waited for when the time of a run is over.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// What load to put on a server.
 #[derive(Clone, Copy, Debug)]
@@ -106,7 +107,7 @@ impl Generator {
     /// Keeps one request under way on each connection for `duration`.
     ///
     /// The requests under way at its end stay so: the next `run` or [`Self::finish`] gets their
-    /// answers.
+    /// answers. Without a single answer it goes on for at most 5 s until there is one.
     ///
     /// # Errors
     /// When an answer is wrong, a connection ends, or nothing at all was answered.
@@ -118,17 +119,23 @@ impl Generator {
         self.fleet.start_idle()?;
         loop {
             let now = Instant::now();
-            if now >= end {
-                let requests = self.fleet.answered - before;
-                if requests == 0 {
-                    return Err(self.fleet.stalled(duration));
-                }
+            let requests = self.fleet.answered - before;
+            if now >= end && requests > 0 {
                 return Ok(Progress {
                     requests,
                     elapsed: now - start,
                 });
             }
-            self.turn(end - now)?;
+            // A short run on a busy machine may see no answer at all: it waits for the first.
+            let last = if requests > 0 {
+                end
+            } else {
+                end + ANSWER_LIMIT
+            };
+            if now >= last {
+                return Err(self.fleet.stalled(now - start));
+            }
+            self.turn(last - now)?;
         }
     }
 
@@ -147,11 +154,11 @@ impl Generator {
     /// When an answer is wrong or missing, or a connection ends.
     pub fn finish(&mut self) -> Result<(), LoadError> {
         self.fleet.repeat = false;
-        let end = Instant::now() + FINISH_LIMIT;
+        let end = Instant::now() + ANSWER_LIMIT;
         while self.fleet.waiting > 0 {
             let now = Instant::now();
             if now >= end {
-                return Err(self.fleet.stalled(FINISH_LIMIT));
+                return Err(self.fleet.stalled(ANSWER_LIMIT));
             }
             self.turn(end - now)?;
         }
