@@ -27,6 +27,8 @@ mod time;
 
 pub mod net;
 
+pub mod transport;
+
 #[cfg(garland_loom)]
 mod models;
 

@@ -96,12 +96,13 @@ impl TaskListener {
     fn new(socket: Registration<ListenSocket>, core: &Arc<ServerCore>, nodelay: bool) -> Self {
         let closed = Arc::new(AtomicWaker::new());
         let closer = Arc::clone(&closed);
+        core.on_close(Box::new(move || closer.wake()));
         TaskListener {
             socket,
             core: Arc::clone(core),
             nodelay,
             closed,
-            _guard: core.add_listener(Box::new(move || closer.wake())),
+            _guard: core.add_listener(),
         }
     }
 

@@ -119,12 +119,20 @@ impl ServerCore {
         })
     }
 
-    /// Counts a listener in, until the guard is dropped; `closer` tells it to close.
-    pub(crate) fn add_listener(self: &Arc<Self>, closer: Closer) -> ListenerGuard {
-        let mut live = self.lock();
-        live.listeners += 1;
-        live.closers.push(closer);
+    /// Counts a listener in, until the guard is dropped.
+    pub(crate) fn add_listener(self: &Arc<Self>) -> ListenerGuard {
+        self.lock().listeners += 1;
         ListenerGuard(Arc::clone(self))
+    }
+
+    /// Has `closer` called when the server closes: at once, if it does so already.
+    pub(crate) fn on_close(&self, closer: Closer) {
+        let mut live = self.lock();
+        if !self.is_closing() {
+            return live.closers.push(closer);
+        }
+        drop(live);
+        closer();
     }
 
     /// Counts a connection in, until the guard is dropped.
@@ -151,8 +159,10 @@ impl ServerCore {
     }
 
     fn close(&self) {
+        let mut live = self.lock();
         self.closing.store(true, Ordering::Release);
-        let closers = std::mem::take(&mut self.lock().closers);
+        let closers = std::mem::take(&mut live.closers);
+        drop(live);
         for closer in closers {
             closer();
         }

@@ -1,0 +1,26 @@
+//! L5: sockets that call a protocol: how bytes are transmitted.
+//!
+//! What a transport promises (rows TRN, PROTO and FLOW of PEP 3156 and asyncio):
+//! - [`write`](Transport::write) never blocks and never fails for reasons of the network; the order
+//!   of the stream is kept. What cannot be sent at once is buffered.
+//! - [`close`](Transport::close) stops reading at once, sends what is buffered, then calls
+//!   `connection_lost`. [`abort`](Transport::abort) throws the buffer away.
+//! - `connection_lost` is called by the loop later, never inside `close`, `abort` or `write`.
+//! - While a connection is idle it owns no buffer: the loop reads into one of its own.
+//!
+//! ```text
+//!   accepted ──> made ──> open ──close()──> closing: flushing ──empty──> lost
+//!                           │                     └──abort()──────────────^
+//!                           ├──abort(), error ────────────────────────────┘
+//!                           └──peer's end: eof_received ──Close──> as close()
+//!                                                  └──KeepOpen──> open for writing
+//! ```
+
+pub(crate) mod flow;
+pub(crate) mod protocol;
+pub(crate) mod server;
+pub(crate) mod tcp;
+
+pub use crate::transport::flow::{InvalidLimits, WriteLimits};
+pub use crate::transport::protocol::{AfterEof, Protocol};
+pub use crate::transport::tcp::Transport;

@@ -1,0 +1,566 @@
+//! One TCP connection of the callback model.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::fmt;
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::{Rc, Weak};
+
+use mio::Interest;
+use mio::unix::SourceFd;
+
+use crate::driver::slots::{Target, token_of};
+use crate::driver::{Direction, IoKey, Ready};
+use crate::net::server::OpenGuard;
+use crate::net::socket;
+use crate::runtime::LocalLoop;
+use crate::scheduler::IoHandler;
+use crate::task::join::panic_text;
+use crate::transport::flow::{FlowCall, InvalidLimits, WriteBuffer, WriteLimits};
+use crate::transport::protocol::{AfterEof, Protocol};
+
+/// From this many writes to a connection that is gone, a warning says so.
+const WARN_AFTER_LOST_WRITES: u32 = 5;
+
+/// A TCP connection, as its protocol sees it. Clones are the same connection; one may be kept after
+/// the connection is lost and then does nothing.
+///
+/// Not `Send`: a connection stays on its loop. Dropping it does not close the connection.
+#[derive(Clone)]
+pub struct Transport {
+    connection: Rc<Connection>,
+}
+
+impl Transport {
+    /// Sends `data`: at once if nothing waits before it, else buffered. Never blocks; an error of the
+    /// network ends the connection later. The bytes are copied where needed, the slice is free
+    /// afterwards. After [`close`](Transport::close), [`abort`](Transport::abort) or the loss of the
+    /// connection the data is ignored.
+    ///
+    /// # Panics
+    /// After [`write_eof`](Transport::write_eof), as in asyncio: the stream was declared complete.
+    pub fn write(&self, data: &[u8]) {
+        self.connection.write(data);
+    }
+
+    /// Sends several pieces, in order. Empty ones are skipped.
+    ///
+    /// # Panics
+    /// As for [`write`](Transport::write).
+    #[doc(alias = "writelines")]
+    pub fn write_lines<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>) {
+        let joined: Vec<u8> = pieces.into_iter().flatten().copied().collect();
+        self.connection.write(&joined);
+    }
+
+    /// Ends the writing direction when everything before it is sent; reading goes on. Twice, or while
+    /// closing, it does nothing.
+    pub fn write_eof(&self) {
+        self.connection.write_eof();
+    }
+
+    /// Whether [`write_eof`](Transport::write_eof) is possible: for TCP it always is.
+    pub fn can_write_eof(&self) -> bool {
+        true
+    }
+
+    /// Stops reading at once, sends what is buffered, then ends the connection. With a peer that
+    /// never reads it waits for ever; [`abort`](Transport::abort) frees it.
+    pub fn close(&self) {
+        self.connection.close();
+    }
+
+    /// Throws the buffer away and ends the connection in the next turn.
+    pub fn abort(&self) {
+        self.connection.force_close(None);
+    }
+
+    /// True from [`close`](Transport::close), [`abort`](Transport::abort) or the first fatal error on.
+    pub fn is_closing(&self) -> bool {
+        self.connection.has(CLOSING)
+    }
+
+    /// No data after this returns, until [`resume_reading`](Transport::resume_reading). While paused,
+    /// the peer's end and a reset go unnoticed. Twice does nothing.
+    pub fn pause_reading(&self) {
+        if !self.is_closing() {
+            self.connection.set(READING_PAUSED);
+        }
+    }
+
+    /// Reading goes on. Twice, or while closing, it does nothing.
+    pub fn resume_reading(&self) {
+        self.connection.resume_reading();
+    }
+
+    /// Whether data may come.
+    pub fn is_reading(&self) -> bool {
+        !self.connection.has(READING_PAUSED | CLOSING | EOF_SEEN)
+    }
+
+    /// Sets the marks of the write buffer; may pause the protocol at once, never resumes it.
+    ///
+    /// # Errors
+    /// A low mark above the high one; nothing is changed.
+    #[doc(alias = "set_write_buffer_limits")]
+    pub fn set_write_limits(&self, limits: WriteLimits) -> Result<(), InvalidLimits> {
+        let call = self.connection.buffer.borrow_mut().set_limits(limits)?;
+        self.connection.call_flow(call);
+        Ok(())
+    }
+
+    /// The marks of the write buffer.
+    #[doc(alias = "get_write_buffer_limits")]
+    pub fn write_limits(&self) -> WriteLimits {
+        self.connection.buffer.borrow().limits()
+    }
+
+    /// Bytes that wait to be sent.
+    #[doc(alias = "get_write_buffer_size")]
+    pub fn write_buffer_size(&self) -> usize {
+        self.connection.buffer.borrow().len()
+    }
+
+    /// The address of the other end; also after the connection is lost.
+    #[doc(alias = "get_extra_info")]
+    pub fn peer_addr(&self) -> SocketAddr {
+        self.connection.peer
+    }
+
+    /// The address of this end.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    #[doc(alias = "get_extra_info")]
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match &*self.connection.socket.borrow() {
+            Some(socket) => socket::local_addr(socket),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// The loop it lives on.
+    pub fn local_loop(&self) -> &LocalLoop {
+        &self.connection.local
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport")
+            .field("peer", &self.connection.peer)
+            .field("closing", &self.is_closing())
+            .field("buffered", &self.write_buffer_size())
+            .finish_non_exhaustive()
+    }
+}
+
+// The state of a connection, one bit each. Set and cleared on the home loop only.
+
+/// Set by `pause_reading`, cleared by `resume_reading`.
+const READING_PAUSED: u8 = 1;
+/// There was news to read while reading was paused. Set by an event, cleared by `resume_reading`.
+const READ_DUE: u8 = 1 << 1;
+/// Set by the peer's end, never cleared: nothing is read any more.
+const EOF_SEEN: u8 = 1 << 2;
+/// Set by `write_eof`, never cleared.
+const EOF_WRITTEN: u8 = 1 << 3;
+/// Set by `close`, `abort` or a fatal error, never cleared.
+const CLOSING: u8 = 1 << 4;
+/// `connection_lost` is scheduled. Set once, never cleared; never without CLOSING.
+const LOST_DUE: u8 = 1 << 5;
+
+/// The connection itself: known to its loop by `key`, to the protocol's owner by [`Transport`].
+pub(crate) struct Connection {
+    local: LocalLoop,
+    /// Taken when the connection is lost.
+    socket: RefCell<Option<OwnedFd>>,
+    /// Borrowed while a call-back runs; taken when the connection is lost.
+    protocol: RefCell<Option<Box<dyn Protocol>>>,
+    buffer: RefCell<WriteBuffer>,
+    peer: SocketAddr,
+    key: Cell<Option<IoKey>>,
+    state: Cell<u8>,
+    /// A pause or resume that came up while the protocol was borrowed.
+    flow_due: Cell<FlowCall>,
+    lost_writes: Cell<u32>,
+    open: Cell<Option<OpenGuard>>,
+    /// To hand out transports from `&self`.
+    this: Weak<Connection>,
+}
+
+impl Connection {
+    /// Schedules `connection_made`; reading begins after it. `open` counts the connection in its
+    /// server.
+    pub(crate) fn start(
+        local: &LocalLoop,
+        socket: OwnedFd,
+        peer: SocketAddr,
+        protocol: Box<dyn Protocol>,
+        open: Option<OpenGuard>,
+    ) -> Transport {
+        let connection = Rc::new_cyclic(|this| Connection {
+            local: local.clone(),
+            socket: RefCell::new(Some(socket)),
+            protocol: RefCell::new(Some(protocol)),
+            buffer: RefCell::default(),
+            peer,
+            key: Cell::new(None),
+            state: Cell::new(0),
+            flow_due: Cell::new(FlowCall::None),
+            lost_writes: Cell::new(0),
+            open: Cell::new(open),
+            this: this.clone(),
+        });
+        let key = local.worker().insert_io(connection.clone());
+        connection.key.set(Some(key));
+        let made = Rc::clone(&connection);
+        local.call_soon(move || made.make());
+        Transport { connection }
+    }
+
+    fn make(&self) {
+        if let Err(error) = self.call_caught(|protocol, t| protocol.connection_made(t)) {
+            return self.force_close(Some(error));
+        }
+        if self.has(LOST_DUE) {
+            return;
+        }
+        if let Err(error) = self.register() {
+            self.force_close(Some(error));
+        }
+    }
+
+    fn register(&self) -> io::Result<()> {
+        let (Some(key), Some(socket)) = (self.key.get(), &*self.socket.borrow()) else {
+            return Ok(());
+        };
+        self.local.driver().registry().register(
+            &mut SourceFd(&socket.as_raw_fd()),
+            token_of(Target::Local(key)),
+            Interest::READABLE | Interest::WRITABLE,
+        )
+    }
+
+    fn has(&self, bits: u8) -> bool {
+        self.state.get() & bits != 0
+    }
+
+    fn set(&self, bits: u8) {
+        self.state.set(self.state.get() | bits);
+    }
+
+    fn transport(&self) -> Transport {
+        let connection = self.this.upgrade();
+        Transport {
+            connection: connection.expect("called through a reference"),
+        }
+    }
+}
+
+/// Reading.
+impl Connection {
+    /// One receive a turn, so that connections take turns (TRN-17); what an edge will not announce
+    /// again is queued behind the others.
+    fn read(&self, ready: Ready) {
+        if self.has(READING_PAUSED) {
+            return self.set(READ_DUE);
+        }
+        if self.has(CLOSING | EOF_SEEN) {
+            return;
+        }
+        self.local.worker().with_read_buffer(|buf| {
+            let received = match &*self.socket.borrow() {
+                Some(socket) => socket::recv(socket, buf),
+                None => return,
+            };
+            match received {
+                Ok(0) => self.receive_eof(),
+                Ok(count) => {
+                    self.receive_data(&buf[..count]);
+                    // A short read has drained the socket, unless no further edge will come (S10).
+                    if count == buf.len() || ready.is_final() {
+                        self.requeue(ready);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => self.requeue(ready),
+                Err(error) => self.force_close(Some(error)),
+            }
+        });
+    }
+
+    fn receive_data(&self, data: &[u8]) {
+        if let Err(error) = self.call_caught(|protocol, t| protocol.data_received(t, data)) {
+            self.force_close(Some(error));
+        }
+    }
+
+    fn receive_eof(&self) {
+        self.set(EOF_SEEN);
+        match self.call_caught(|protocol, t| protocol.eof_received(t)) {
+            Ok(AfterEof::Close) => self.close(),
+            Ok(AfterEof::KeepOpen) => {}
+            Err(error) => self.force_close(Some(error)),
+        }
+    }
+
+    fn resume_reading(&self) {
+        let state = self.state.get();
+        self.state.set(state & !(READING_PAUSED | READ_DUE));
+        if state & READ_DUE != 0 {
+            // What the kernel said then is not kept; "final" only costs one receive more.
+            self.requeue(Ready::READABLE.or(Ready::READ_CLOSED));
+        }
+    }
+
+    fn requeue(&self, ready: Ready) {
+        if let Some(key) = self.key.get() {
+            self.local.worker().requeue_io(key, ready);
+        }
+    }
+}
+
+/// Writing.
+impl Connection {
+    fn write(&self, data: &[u8]) {
+        assert!(!self.has(EOF_WRITTEN), "write() after write_eof()");
+        if data.is_empty() {
+            return;
+        }
+        if self.has(CLOSING) {
+            return self.count_lost_write();
+        }
+        let mut buffer = self.buffer.borrow_mut();
+        let sent = if buffer.is_empty() {
+            match self.send(data) {
+                Ok(sent) => sent,
+                Err(error) => {
+                    drop(buffer);
+                    return self.force_close(Some(error));
+                }
+            }
+        } else {
+            0
+        };
+        if sent < data.len() {
+            let call = buffer.push(&data[sent..]);
+            drop(buffer);
+            self.call_flow(call);
+        }
+    }
+
+    /// As much as the kernel takes: would-block is none.
+    fn send(&self, data: &[u8]) -> io::Result<usize> {
+        let socket = self.socket.borrow();
+        let Some(socket) = &*socket else {
+            return Ok(0);
+        };
+        loop {
+            match socket::send(socket, data) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+                sent => return sent,
+            }
+        }
+    }
+
+    /// Sends until the buffer is empty or the kernel takes no more, which ends in a new edge.
+    fn flush(&self) {
+        loop {
+            let mut buffer = self.buffer.borrow_mut();
+            if buffer.is_empty() {
+                return;
+            }
+            let waiting = buffer.len();
+            let sent = match self.send(buffer.pending()) {
+                Ok(0) => return,
+                Ok(sent) => sent,
+                Err(error) => {
+                    drop(buffer);
+                    return self.force_close(Some(error));
+                }
+            };
+            let call = buffer.consume(sent);
+            drop(buffer);
+            if sent == waiting {
+                self.buffer_is_empty();
+            }
+            // Last, for the protocol may write again, pause again and even close.
+            self.call_flow(call);
+            if sent < waiting {
+                return;
+            }
+        }
+    }
+
+    fn buffer_is_empty(&self) {
+        if self.has(EOF_WRITTEN) {
+            self.shut_down_writing();
+        }
+        if self.has(CLOSING) {
+            self.schedule_lost(None);
+        }
+    }
+
+    fn write_eof(&self) {
+        if self.has(EOF_WRITTEN | CLOSING) {
+            return;
+        }
+        self.set(EOF_WRITTEN);
+        if self.buffer.borrow().is_empty() {
+            self.shut_down_writing();
+        }
+    }
+
+    fn shut_down_writing(&self) {
+        if let Some(socket) = &*self.socket.borrow() {
+            let shutdown = socket2::SockRef::from(socket).shutdown(Shutdown::Write);
+            if let Err(error) = shutdown {
+                // The peer has reset the connection already; reading will say so.
+                tracing::debug!(%error, peer = %self.peer, "shutdown after write_eof");
+            }
+        }
+    }
+
+    fn count_lost_write(&self) {
+        let count = self.lost_writes.get() + 1;
+        self.lost_writes.set(count);
+        if count == WARN_AFTER_LOST_WRITES {
+            tracing::warn!(peer = %self.peer, "a protocol keeps writing to a closed connection");
+        }
+    }
+}
+
+/// Ending.
+impl Connection {
+    fn close(&self) {
+        if self.has(CLOSING) {
+            return;
+        }
+        self.set(CLOSING);
+        if self.buffer.borrow().is_empty() {
+            self.schedule_lost(None);
+        }
+    }
+
+    fn force_close(&self, error: Option<io::Error>) {
+        self.set(CLOSING);
+        self.buffer.borrow_mut().clear();
+        self.schedule_lost(error);
+    }
+
+    /// `connection_lost` in the next turn, once.
+    fn schedule_lost(&self, error: Option<io::Error>) {
+        if self.has(LOST_DUE) {
+            return;
+        }
+        self.set(LOST_DUE);
+        let connection = self.this.upgrade().expect("called through a reference");
+        self.local.call_soon(move || connection.lose(error));
+    }
+
+    fn lose(&self, error: Option<io::Error>) {
+        if let Err(panic) = self.call_caught(|p, t| p.connection_lost(t, error.as_ref())) {
+            tracing::debug!(%panic, peer = %self.peer, "connection_lost panicked");
+        }
+        self.release();
+    }
+
+    /// Gives back everything the connection held; the transport may live on, empty.
+    fn release(&self) {
+        let protocol = self.protocol.borrow_mut().take();
+        drop(protocol);
+        if let Some(key) = self.key.take() {
+            self.local.worker().remove_io(key);
+        }
+        // Closing the last descriptor takes it out of the selector; its token is never given again.
+        let socket = self.socket.borrow_mut().take();
+        drop(socket);
+        drop(self.open.take());
+    }
+}
+
+/// Calling the protocol.
+impl Connection {
+    /// Calls the protocol and then delivers what flow control owes it. A panic is reported and comes
+    /// back as the error that ends the connection.
+    fn call_caught<T: Default>(
+        &self,
+        call: impl FnOnce(&mut dyn Protocol, &Transport) -> T,
+    ) -> io::Result<T> {
+        let outcome = match self.protocol.try_borrow_mut() {
+            Ok(mut protocol) => self.call_borrowed(&mut protocol, call),
+            Err(_running) => unreachable!("one handle of a loop runs at a time"),
+        };
+        self.deliver_flow();
+        outcome
+    }
+
+    fn call_borrowed<T: Default>(
+        &self,
+        protocol: &mut RefMut<'_, Option<Box<dyn Protocol>>>,
+        call: impl FnOnce(&mut dyn Protocol, &Transport) -> T,
+    ) -> io::Result<T> {
+        let Some(protocol) = protocol.as_deref_mut() else {
+            return Ok(T::default());
+        };
+        let transport = self.transport();
+        catch_unwind(AssertUnwindSafe(|| call(protocol, &transport))).map_err(|payload| {
+            let message = panic_text(payload.as_ref()).unwrap_or("(not a text)");
+            let error = io::Error::other(format!("the protocol panicked: {message}"));
+            self.local.worker().report_panic(payload);
+            error
+        })
+    }
+
+    /// Tells the protocol to pause or resume; later, if it is the one that is running.
+    fn call_flow(&self, call: FlowCall) {
+        if call != FlowCall::None {
+            self.flow_due.set(call);
+            self.deliver_flow();
+        }
+    }
+
+    fn deliver_flow(&self) {
+        // As long as the protocol, while it is told, changes the state again.
+        while self.flow_due.get() != FlowCall::None {
+            let Ok(mut protocol) = self.protocol.try_borrow_mut() else {
+                return;
+            };
+            let due = self.flow_due.replace(FlowCall::None);
+            let told = self.call_borrowed(&mut protocol, |protocol, transport| match due {
+                FlowCall::Pause => protocol.pause_writing(transport),
+                FlowCall::Resume => protocol.resume_writing(transport),
+                FlowCall::None => {}
+            });
+            drop(protocol);
+            if let Err(error) = told {
+                // FLOW-06: it counts as told, and the connection goes on.
+                tracing::debug!(%error, "a flow call-back panicked");
+            }
+        }
+    }
+}
+
+impl IoHandler for Connection {
+    fn handle_ready(self: Rc<Self>, ready: Ready) {
+        if ready.intersects(Direction::Read.mask()) {
+            self.read(ready);
+        }
+        if ready.intersects(Direction::Write.mask()) {
+            self.flush();
+        }
+    }
+
+    fn handle_shutdown(self: Rc<Self>) {
+        self.release();
+    }
+}
+
+/// The peer's address, for a socket that is about to become a connection.
+pub(crate) fn peer_of(socket: &OwnedFd) -> io::Result<SocketAddr> {
+    socket::peer_addr(socket.as_fd())
+}
