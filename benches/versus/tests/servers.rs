@@ -15,6 +15,8 @@ use garland_versus::process::ServerProcess;
 const SERVERS: &[(&str, &[&str])] = &[
     (env!("CARGO_BIN_EXE_serve_mio"), &[]),
     (env!("CARGO_BIN_EXE_serve_tokio"), &[]),
+    (env!("CARGO_BIN_EXE_serve_garland"), &["callback"]),
+    (env!("CARGO_BIN_EXE_serve_garland"), &["task"]),
 ];
 
 fn start((program, arguments): &(&str, &[&str])) -> ServerProcess {

@@ -46,6 +46,16 @@ const CONTENDERS: &[Contender] = &[
         program: "serve_tokio",
         arguments: &[],
     },
+    Contender {
+        name: "garland-callback",
+        program: "serve_garland",
+        arguments: &["callback"],
+    },
+    Contender {
+        name: "garland-task",
+        program: "serve_garland",
+        arguments: &["task"],
+    },
 ];
 
 /// Compares TCP echo servers: CPU time per request, interleaved, beside a bare mio loop
@@ -67,7 +77,11 @@ struct Options {
     #[arg(long, default_value_t = 64)]
     size: usize,
     /// Servers to compare; `mio-again` is the floor a second time, to see the noise
-    #[arg(long, value_delimiter = ',', default_values = ["mio", "tokio"])]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "mio,tokio,garland-callback,garland-task"
+    )]
     servers: Vec<String>,
     /// Also measure the memory of idle connections, on servers started for it
     #[arg(long)]
