@@ -25,9 +25,9 @@ mod runtime;
 
 mod time;
 
-pub mod net;
+mod net;
 
-pub mod transport;
+mod transport;
 
 #[cfg(garland_loom)]
 mod models;
@@ -35,6 +35,9 @@ mod models;
 pub use crate::config::{Pin, TurnBudget};
 pub use crate::driver::clock::ManualClock;
 pub use crate::error::{BuildError, LoopError, NetError, TimedOut};
+pub use crate::net::{
+    ListenOptions, ReadHalf, Server, ServerStats, TcpListener, TcpStream, WriteHalf,
+};
 pub use crate::runtime::{
     BackgroundRuntime, Builder, CallHandle, LocalLoop, LoopHandle, LoopId, LoopStats, Runtime,
     RuntimeStats, ShutdownReport, ThreadsafeCallHandle, TimerHandle, spawn, spawn_local,
@@ -42,3 +45,4 @@ pub use crate::runtime::{
 pub use crate::task::join::{JoinError, JoinHandle, TaskId};
 pub use crate::task::yield_now::{YieldNow, yield_now};
 pub use crate::time::{Interval, Sleep, Timeout, interval, sleep, sleep_until, timeout};
+pub use crate::transport::{AfterEof, InvalidLimits, Protocol, Transport, WriteLimits};

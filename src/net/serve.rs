@@ -35,7 +35,7 @@ impl LoopHandle {
     /// An address that cannot be bound; then nothing listens.
     ///
     /// ```
-    /// use garland::net::{ListenOptions, TcpStream};
+    /// use garland::{ListenOptions, TcpStream};
     ///
     /// let runtime = garland::Builder::new().loops(1).build()?;
     /// let listen: ListenOptions = "127.0.0.1:0".parse()?;

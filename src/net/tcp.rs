@@ -26,7 +26,7 @@ use crate::runtime::LocalLoop;
 /// the socket; connections still in its queue are reset by the kernel.
 ///
 /// ```
-/// use garland::net::{TcpListener, TcpStream};
+/// use garland::{TcpListener, TcpStream};
 ///
 /// # let runtime = garland::Builder::new().loops(1).build()?;
 /// runtime.block_on(async {

@@ -26,7 +26,7 @@ pub enum AfterEof {
 /// connection with an error; the loop goes on.
 ///
 /// ```
-/// use garland::transport::{Protocol, Transport};
+/// use garland::{Protocol, Transport};
 ///
 /// struct Echo;
 ///
@@ -40,9 +40,9 @@ pub enum AfterEof {
 /// // Called once on each loop, for that loop's factory.
 /// let server = runtime
 ///     .handle()
-///     .create_server("127.0.0.1:0".parse::<garland::net::ListenOptions>()?, |_local| || Echo)?;
+///     .create_server("127.0.0.1:0".parse::<garland::ListenOptions>()?, |_local| || Echo)?;
 /// # runtime.block_on(async {
-/// #     let client = garland::net::TcpStream::connect(server.local_addr()).await?;
+/// #     let client = garland::TcpStream::connect(server.local_addr()).await?;
 /// #     client.write_all(b"garland").await?;
 /// #     let mut buf = [0; 7];
 /// #     assert_eq!(client.read(&mut buf).await?, 7);
