@@ -6,16 +6,18 @@
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
+use pin_project_lite::pin_project;
 
 use crate::driver::Registration;
 use crate::error::NetError;
 use crate::net::accept::{ACCEPTS_PER_TURN, AcceptError, Backoff};
-use crate::net::server::{ListenerGuard, Server, ServerCore};
+use crate::net::server::{ListenerGuard, OpenGuard, Server, ServerCore};
 use crate::net::socket::{ListenOptions, ListenSocket};
 use crate::net::tcp::{TcpStream, poll_accept};
 use crate::runtime::{LoopHandle, spawn};
@@ -172,11 +174,10 @@ impl TaskListener {
         let open = self.core.open();
         match TcpStream::register(fd) {
             Ok(stream) => {
-                let connection = handler(stream);
                 // Detached: it ends by itself, or with the runtime.
-                drop(spawn(async move {
-                    connection.await;
-                    drop(open);
+                drop(spawn(Serving {
+                    connection: handler(stream),
+                    _open: open,
                 }));
             }
             Err(error) => {
@@ -184,5 +185,23 @@ impl TaskListener {
                 tracing::warn!(%error, "an accepted connection could not be registered");
             }
         }
+    }
+}
+
+pin_project! {
+    /// One connection and its count. A type of its own, for an async block would hold the handler's
+    /// future twice: as what it captured and as what it awaits.
+    struct Serving<F> {
+        #[pin]
+        connection: F,
+        _open: OpenGuard,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Serving<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.project().connection.poll(cx)
     }
 }

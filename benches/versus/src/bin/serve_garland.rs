@@ -50,7 +50,7 @@ fn main() -> anyhow::Result<()> {
     serving::announce(server.local_addr())?;
     runtime.run_forever()?;
     let report = runtime.shutdown(GRACE);
-    ensure!(report.clean, "shutdown: {report}");
+    ensure!(report.is_clean(), "shutdown: {report}");
     Ok(())
 }
 
