@@ -75,8 +75,17 @@ std::thread_local! {
     static REMOVED: std::cell::Cell<Option<Fence>> = const { std::cell::Cell::new(None) };
 }
 
-/// Takes `name` out of every protocol, for the models of the calling test.
-#[cfg(garland_loom)]
-pub(crate) fn remove_fence(name: Fence) {
+/// Runs `model` with `name` taken out of every protocol.
+#[cfg(all(test, garland_loom))]
+pub(crate) fn without_fence(name: Fence, model: impl FnOnce()) {
+    /// Puts the fence back although the model panics, as it should: the next test may run on this thread.
+    struct PutBack;
+    impl Drop for PutBack {
+        fn drop(&mut self) {
+            REMOVED.set(None);
+        }
+    }
     REMOVED.set(Some(name));
+    let _put_back = PutBack;
+    model();
 }

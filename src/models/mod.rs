@@ -1,0 +1,33 @@
+//! Models of the pure protocols, which loom runs through every order of steps and every value a read may
+//! return. Built only with `--cfg garland_loom`, a name of our own: loom's own `--cfg loom` switches
+//! dependencies too.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg garland_loom" LOOM_MAX_PREEMPTIONS=2 CARGO_TARGET_DIR=target/loom \
+//!     cargo test --release --lib models
+//! ```
+//!
+//! The code under test is the production code; the models spell out only what stands around it: the caller's
+//! steps, the queues, the kernel ([`stub`]). Each model has mutants, the same model with one fence or
+//! one step taken away, which must fail. A model whose mutants pass shows nothing.
+//!
+//! A lost wake-up shows as a deadlock: a loop that sleeps for ever, or a task that waits for ever for another
+//! task that nobody runs.
+//!
+//! The models share things by std's `Arc`: counting references is not what they are about, and loom's own
+//! `Arc` turns the panic of a mutant into an abort of the test run.
+//!
+//! # What they do not show
+//!
+//! - Orders with more preemptions than `LOOM_MAX_PREEMPTIONS`, threads beyond the two or three of a model.
+//! - Load buffering, which loom does not explore, and SeqCst accesses, which it takes for AcqRel. We have none.
+//! - That a SeqCst fence orders no more than C++ says: loom lets each of them synchronise with all earlier ones.
+//! - crossbeam's deques and async-task: the first are replaced by [`stub::Queue`], the second by a flag.
+
+pub(crate) mod stub;
+
+mod m1_post_against_park;
+mod m2_leave_search;
+mod m5_alarm;
+mod m7_task_word;
+mod m8_shutdown;
