@@ -61,18 +61,37 @@ pub(crate) fn fence_at(_name: Fence) {
 }
 
 /// The SeqCst fence called `name`, unless the running model has taken it away.
+///
+/// loom switches threads at accesses, never at a fence: without more, each fence would stick to the access before
+/// it. The store makes the order of the fences something that loom tries in every way; nobody reads it.
 #[cfg(garland_loom)]
 pub(crate) fn fence_at(name: Fence) {
+    if let Some(order) = FENCE_ORDER.with_borrow(Clone::clone) {
+        order.store(1, Ordering::Relaxed);
+    }
     if REMOVED.get() != Some(name) {
         fence(Ordering::SeqCst);
     }
 }
 
+// loom runs all threads of a model on the one thread of its test, so these are settings per model.
 #[cfg(garland_loom)]
 std::thread_local! {
-    /// The fence the running model does without. loom runs all threads of a model on the one
-    /// thread of its test, so this is a setting per model.
+    /// The fence the running model does without.
     static REMOVED: std::cell::Cell<Option<Fence>> = const { std::cell::Cell::new(None) };
+    /// What the fences of the running model store to, so that loom sees them as steps.
+    static FENCE_ORDER: std::cell::RefCell<Option<std::rc::Rc<AtomicU8>>> =
+        const { std::cell::RefCell::new(None) };
+}
+
+/// Runs `model` in every order of its accesses and of its fences.
+#[cfg(all(test, garland_loom))]
+pub(crate) fn explore(model: impl Fn() + Send + Sync + 'static) {
+    loom::model(move || {
+        FENCE_ORDER.set(Some(std::rc::Rc::new(AtomicU8::new(0))));
+        model();
+        FENCE_ORDER.set(None);
+    });
 }
 
 /// Runs `model` with `name` taken out of every protocol.
@@ -83,6 +102,7 @@ pub(crate) fn without_fence(name: Fence, model: impl FnOnce()) {
     impl Drop for PutBack {
         fn drop(&mut self) {
             REMOVED.set(None);
+            FENCE_ORDER.set(None);
         }
     }
     REMOVED.set(Some(name));

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use loom::thread;
 
 use crate::{
-    atomics::{AtomicBool, Fence, Ordering, without_fence},
+    atomics::{AtomicBool, Fence, Ordering, explore, without_fence},
     models::stub::Loops,
-    scheduler::idle::LeftSearch,
+    scheduler::idle::{LeftIdle, LeftSearch},
 };
 
 /// The two loops park until one of them has run the item and stopped both.
 fn one_item_for_two_parking_loops() {
-    loom::model(|| {
+    explore(|| {
         let loops = Arc::new(Loops::new());
         let stopped = Arc::new(AtomicBool::new(false));
         let parkers = [0, 1].map(|id| {
@@ -51,7 +51,7 @@ fn park_until_stopped(loops: &Loops, stopped: &AtomicBool, id: usize) -> usize {
 /// The queue is the inbox of loop 1 here. Loop 0 does not exist; somebody searches all the time,
 /// which must not keep the poster from unparking loop 1.
 fn a_message_for_one_parking_loop() {
-    loom::model(|| {
+    explore(|| {
         let loops = Arc::new(Loops::new());
         let evidence = loops.idle.try_start_search().expect("nobody else searches");
         let parker = {
@@ -65,6 +65,31 @@ fn a_message_for_one_parking_loop() {
         assert_eq!(parker.join().expect("the parker does not panic"), 7);
         assert_eq!(loops.idle.leave_search(evidence), LeftSearch::Last);
     });
+}
+
+/// A loop that finds itself claimed before it ever slept has only the word to tell it of the post.
+fn a_claim_before_the_sleep() {
+    explore(|| {
+        let loops = Arc::new(Loops::new());
+        let parker = {
+            let loops = Arc::clone(&loops);
+            thread::spawn(move || {
+                loops.idle.transition_to_idle(1, None);
+                if let LeftIdle::Claimed(evidence) = loops.idle.leave_idle(1) {
+                    assert_eq!(loops.queue.steal(), Some(7), "claimed for this");
+                    assert_eq!(loops.idle.leave_search(evidence), LeftSearch::Last);
+                }
+            })
+        };
+        loops.queue.push(7);
+        loops.notify();
+        parker.join().expect("the parker does not panic");
+    });
+}
+
+#[test]
+fn a_claimed_loop_sees_what_it_was_claimed_for() {
+    a_claim_before_the_sleep();
 }
 
 #[test]
@@ -105,7 +130,7 @@ fn mutant_without_f2_loses_a_message() {
 #[test]
 #[should_panic(expected = "deadlock")]
 fn mutant_without_the_look_after_the_bit_loses_a_wakeup() {
-    loom::model(|| {
+    explore(|| {
         let loops = Arc::new(Loops::new());
         let parker = {
             let loops = Arc::clone(&loops);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use loom::thread;
 
 use crate::{
-    atomics::{Fence, without_fence},
+    atomics::{Fence, explore, without_fence},
     models::stub::{Loops, Queue, Signal},
     scheduler::idle::{LeftIdle, LeftSearch, Searching},
 };
@@ -16,7 +16,7 @@ use crate::{
 /// Loop 0 searches and finds a task that waits for the posted one; loop 1 parks. `leave` is how loop 0
 /// leaves the search.
 fn a_searcher_finds_other_work(leave: fn(&Loops, Searching)) {
-    loom::model(move || {
+    explore(move || {
         let loops = Arc::new(Loops::new());
         let posted_ran = Arc::new(Signal::new());
         let evidence = loops.idle.try_start_search().expect("nobody else searches");
@@ -56,7 +56,7 @@ fn leave_without_a_look(loops: &Loops, evidence: Searching) {
 /// Loop 0 searches and parks, loop 1 parks, two tasks are posted that wait for each other to start. `take` is what a loop does
 /// when it has left idle.
 fn two_tasks_that_wait_for_each_other(take: fn(&Loops, LeftIdle) -> Option<usize>) {
-    loom::model(move || {
+    explore(move || {
         let loops = Arc::new(Loops::new());
         let started = Arc::new([Signal::new(), Signal::new()]);
         let evidence = loops.idle.try_start_search().expect("nobody else searches");
@@ -95,7 +95,7 @@ fn take_without_a_look(loops: &Loops, left: LeftIdle) -> Option<usize> {
 /// Both loops search. Loop 0 has a batch of two in its hands, of which the first task waits for the second; loop 1 found
 /// nothing and parks. `thief` moves the rest of the batch into the deque of loop 0 and leaves the search.
 fn a_batch_under_way(thief: fn(&Loops, &Queue, Searching)) {
-    loom::model(move || {
+    explore(move || {
         let loops = Arc::new(Loops::new());
         let second_ran = Arc::new(Signal::new());
         let evidence = loops.idle.try_start_search().expect("nobody else searches");

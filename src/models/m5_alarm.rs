@@ -8,7 +8,7 @@ use std::sync::Arc;
 use loom::{sync::Notify, thread};
 
 use crate::{
-    atomics::{Fence, Mutex, without_fence},
+    atomics::{Fence, Mutex, explore, without_fence},
     driver::alarm::{Alarm, NEVER},
 };
 
@@ -62,7 +62,7 @@ impl Sleeper {
 
 /// Two threads arm one timer each, the loop must end up sleeping until the earlier one.
 fn two_inserters(insert: fn(&Sleeper, usize, u64), park: fn(&Alarm) -> u64) {
-    loom::model(move || {
+    explore(move || {
         let sleeper = Arc::new(Sleeper::new());
         let inserter = {
             let sleeper = Arc::clone(&sleeper);
@@ -81,7 +81,7 @@ fn two_inserters(insert: fn(&Sleeper, usize, u64), park: fn(&Alarm) -> u64) {
 
 /// One thread arms a timer and cancels it, which must not hide the later one that another thread arms.
 fn arm_and_cancel_against_insert() {
-    loom::model(|| {
+    explore(|| {
         let sleeper = Arc::new(Sleeper::new());
         let canceller = {
             let sleeper = Arc::clone(&sleeper);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use loom::{sync::Notify, thread};
 
 use crate::{
-    atomics::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
+    atomics::{AtomicBool, AtomicU8, AtomicUsize, Ordering, explore},
     task::word::{CancelRequest, TaskWord},
 };
 
@@ -112,7 +112,7 @@ impl<W: Word> Task<W> {
 
 /// Two cancels against a body that is ready at its first poll.
 fn two_cancels_against_the_last_poll<W: Word>() {
-    loom::model(|| {
+    explore(|| {
         let task = Arc::new(Task::<W>::scheduled());
         let other = {
             let task = Arc::clone(&task);
@@ -160,7 +160,7 @@ fn two_cancels_against_the_last_poll<W: Word>() {
 
 /// A cancel against a body that waits for a wake that never comes. `cancel` is how it is cancelled.
 fn a_cancel_against_a_waiting_body(cancel: fn(&Task<TaskWord>)) {
-    loom::model(move || {
+    explore(move || {
         let task = Arc::new(Task::<TaskWord>::scheduled());
         let worker = {
             let task = Arc::clone(&task);

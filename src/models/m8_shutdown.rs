@@ -5,7 +5,7 @@ use std::sync::Arc;
 use loom::thread;
 
 use crate::{
-    atomics::{AtomicUsize, Fence, Ordering, without_fence},
+    atomics::{AtomicUsize, Fence, Ordering, explore, without_fence},
     models::stub::Queue,
     scheduler::gate::Gate,
 };
@@ -61,7 +61,7 @@ impl Injector {
 
 /// One thread posts two tasks, one steals one and runs it, one shuts down.
 fn spawn_against_shutdown_against_steal(post: fn(&Injector, usize), shut_down: fn(&Injector)) {
-    loom::model(move || {
+    explore(move || {
         let injector = Arc::new(Injector::new());
         let poster = {
             let injector = Arc::clone(&injector);

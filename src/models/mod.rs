@@ -20,6 +20,7 @@
 //! # What they do not show
 //!
 //! - Orders with more preemptions than `LOOM_MAX_PREEMPTIONS`, threads beyond the two or three of a model.
+//! - That an unpark is worth its cost: a loop woken in vain passes every model.
 //! - Load buffering, which loom does not explore, and SeqCst accesses, which it takes for AcqRel. We have none.
 //! - That a SeqCst fence orders no more than C++ says: loom lets each of them synchronise with all earlier ones.
 //! - crossbeam's deques and async-task: the first are replaced by [`stub::Queue`], the second by a flag.
