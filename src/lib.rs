@@ -29,7 +29,7 @@ mod net;
 
 mod transport;
 
-#[cfg(garland_loom)]
+#[cfg(all(test, garland_loom))]
 mod models;
 
 pub use crate::config::{Pin, TurnBudget};

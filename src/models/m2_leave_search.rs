@@ -92,9 +92,9 @@ fn take_without_a_look(loops: &Loops, left: LeftIdle) -> Option<usize> {
     }
 }
 
-/// Both loops search. Loop 0 has a batch of two in its hands, of which the first task waits for the second; loop 1 found
-/// nothing and parks. `thief` moves the rest of the batch into the deque of loop 0 and leaves the search.
-fn a_batch_under_way(thief: fn(&Loops, &Queue, Searching)) {
+/// Both loops search. Loop 0 has a batch of two in its hands, of which the first task waits for the second; loop 1 finds
+/// nothing, ends its search by `stop`, and parks. `thief` moves the rest of the batch into the deque of loop 0 and leaves the search.
+fn a_batch_under_way(thief: fn(&Loops, &Queue, Searching), stop: fn(&Loops, Searching)) {
     explore(move || {
         let loops = Arc::new(Loops::new());
         let second_ran = Arc::new(Signal::new());
@@ -104,11 +104,11 @@ fn a_batch_under_way(thief: fn(&Loops, &Queue, Searching)) {
         let other = {
             let (loops, second_ran) = (Arc::clone(&loops), Arc::clone(&second_ran));
             thread::spawn(move || {
-                let mut left = loops.idle.leave_idle(1);
-                while loops.take(left).is_none() {
-                    loops.idle.transition_to_idle(1, None);
-                    left = loops.look_and_sleep(1);
-                }
+                let LeftIdle::Claimed(evidence) = loops.idle.leave_idle(1) else {
+                    panic!("loop 1 was claimed");
+                };
+                stop(&loops, evidence);
+                loops.park_until_work(1);
                 second_ran.set();
             })
         };
@@ -130,6 +130,14 @@ fn leave_then_move(loops: &Loops, own: &Queue, evidence: Searching) {
     own.push(2);
 }
 
+/// Ends the search by parking: K1 to K5 once.
+fn park_once(loops: &Loops, evidence: Searching) {
+    loops.idle.transition_to_idle(1, Some(evidence));
+    if let LeftIdle::Claimed(evidence) = loops.look_and_sleep(1) {
+        leave_and_look(loops, evidence);
+    }
+}
+
 #[test]
 fn a_searcher_that_leaves_hands_over_what_was_posted() {
     a_searcher_finds_other_work(leave_and_look);
@@ -142,7 +150,12 @@ fn a_loop_that_retracts_hands_over_the_rest() {
 
 #[test]
 fn a_batch_under_way_is_seen_by_the_last_searcher() {
-    a_batch_under_way(move_then_leave);
+    a_batch_under_way(move_then_leave, leave_and_look);
+}
+
+#[test]
+fn a_batch_under_way_is_seen_by_a_searcher_that_parks() {
+    a_batch_under_way(move_then_leave, park_once);
 }
 
 #[test]
@@ -180,5 +193,5 @@ fn mutant_without_a_look_after_the_retreat_loses_a_wakeup() {
 #[test]
 #[should_panic(expected = "deadlock")]
 fn mutant_that_leaves_before_the_batch_has_landed_loses_a_wakeup() {
-    a_batch_under_way(leave_then_move);
+    a_batch_under_way(leave_then_move, leave_and_look);
 }
