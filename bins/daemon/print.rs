@@ -1,0 +1,88 @@
+//! Settings as TOML: what `--print-config` prints.
+//!
+//! Every key of the contract that is supported is written, whether it was in the file or is a default,
+//! in the order of the documentation. The text reads back as the same settings. No string that gets here
+//! needs escaping: names are letters and digits, addresses are resolved.
+
+use std::{fmt, net::SocketAddr};
+
+use crate::settings::{
+    Kind, LOG_FORMATS, LOG_LEVELS, LogSettings, MODELS, Pin, RuntimeSettings, ServiceSettings,
+    Settings, TcpEcho,
+};
+
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        print_runtime(f, &self.runtime)?;
+        let grace = humantime::format_duration(self.shutdown.grace);
+        writeln!(f, "\n[shutdown]\ngrace = \"{grace}\"")?;
+        print_log(f, &self.log)?;
+        self.services
+            .iter()
+            .try_for_each(|service| print_service(f, service))
+    }
+}
+
+fn print_runtime(f: &mut fmt::Formatter<'_>, runtime: &RuntimeSettings) -> fmt::Result {
+    writeln!(f, "[runtime]")?;
+    match runtime.loops {
+        Some(loops) => writeln!(f, "loops = {loops}")?,
+        None => writeln!(f, "loops = \"auto\"")?,
+    }
+    match runtime.pin {
+        Pin::Auto => writeln!(f, "pin = \"auto\"")?,
+        Pin::On => writeln!(f, "pin = true")?,
+        Pin::Off => writeln!(f, "pin = false")?,
+    }
+    // `rescue` has no field: false is the only value that is supported so far.
+    writeln!(f, "steal = {}\nrescue = false", runtime.steal)?;
+    match runtime.file_limit {
+        Some(limit) => writeln!(f, "file_limit = {limit}"),
+        None => writeln!(f, "file_limit = \"max\""),
+    }
+}
+
+fn print_log(f: &mut fmt::Formatter<'_>, log: &LogSettings) -> fmt::Result {
+    let level = name_in(&LOG_LEVELS, log.level);
+    let format = name_in(&LOG_FORMATS, log.format);
+    writeln!(f, "\n[log]\nlevel = \"{level}\"\nformat = \"{format}\"")
+}
+
+fn print_service(f: &mut fmt::Formatter<'_>, service: &ServiceSettings) -> fmt::Result {
+    let Kind::TcpEcho(echo) = &service.kind;
+    writeln!(
+        f,
+        "\n[[service]]\nname = \"{}\"\nkind = \"tcp-echo\"",
+        service.name
+    )?;
+    match service.bind.as_slice() {
+        [one] => writeln!(f, "bind = \"{one}\"")?,
+        many => {
+            let quoted = |address: &SocketAddr| format!("\"{address}\"");
+            let list: Vec<String> = many.iter().map(quoted).collect();
+            writeln!(f, "bind = [{}]", list.join(", "))?;
+        }
+    }
+    print_tcp_echo(f, echo)
+}
+
+fn print_tcp_echo(f: &mut fmt::Formatter<'_>, echo: &TcpEcho) -> fmt::Result {
+    writeln!(f, "backlog = {}\nnodelay = {}", echo.backlog, echo.nodelay)?;
+    writeln!(f, "max_connections = {}", echo.max_connections)?;
+    match echo.idle_timeout {
+        Some(limit) => writeln!(
+            f,
+            "idle_timeout = \"{}\"",
+            humantime::format_duration(limit)
+        )?,
+        None => writeln!(f, "idle_timeout = \"off\"")?,
+    }
+    writeln!(f, "high_water = \"{}\"", echo.high_water)?;
+    writeln!(f, "model = \"{}\"", name_in(&MODELS, echo.model))
+}
+
+/// The name of a choice; each value is in its table.
+fn name_in<T: PartialEq>(table: &[(&'static str, T)], value: T) -> &'static str {
+    let named = table.iter().find(|(_, choice)| *choice == value);
+    named.expect("every value of a choice is in its table").0
+}
