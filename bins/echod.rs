@@ -8,10 +8,16 @@ use std::{
 };
 
 use clap::Parser;
-use garland_echod::{cli::Arguments, settings::Settings};
+use garland_echod::{
+    cli::Arguments,
+    lifecycle::{self, Ended},
+    settings::Settings,
+};
 
 /// Exit code for a bad configuration; clap uses the same one for bad usage.
 const EXIT_CONFIG: u8 = 2;
+/// Exit code when connections had to be cut.
+const EXIT_CUT: u8 = 3;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -31,7 +37,14 @@ fn main() -> ExitCode {
     if arguments.print_config {
         return print(&settings);
     }
-    ExitCode::SUCCESS
+    match lifecycle::run(&settings) {
+        Ok(Ended::Drained) => ExitCode::SUCCESS,
+        Ok(Ended::Cut) => ExitCode::from(EXIT_CUT),
+        Err(error) => {
+            eprintln!("echod: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn print(settings: &Settings) -> ExitCode {

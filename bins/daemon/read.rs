@@ -292,7 +292,12 @@ impl<'a> Section<'a> {
             .unwrap_or_else(|| self.fields.place());
         let mut name = "tcp-echo".to_owned();
         let allowed = "letters, digits, '-' and '_', a letter first, at most 64";
+        let problems_before = self.problems.len();
         self.read("name", &mut name, allowed, service_name);
+        if self.problems.len() > problems_before {
+            // The default in its place would only be reported as taken, which nobody wrote.
+            return name;
+        }
         if taken.names.contains(&name) {
             let message = format!("name = {name:?} is taken by another service: give another name");
             self.problems.push(Problem { place, message });

@@ -1,0 +1,323 @@
+//! From settings to a running daemon and back: start, announce, wait for signals, drain, stop.
+//!
+//! ```text
+//! signals caught -> log -> file limit -> loops -> every listener bound -> announced
+//!      |  SIGTERM or SIGINT
+//!      v
+//! accepting stops -> connections finish --------------------------> stopped, Drained
+//!                        |  grace period over, or a second signal
+//!                        v
+//!                    connections cut -----------------------------> stopped, Cut
+//! ```
+//!
+//! Signals are caught before anything is announced, so whoever has read a `listening` line may send one.
+//! A failure before the announcement leaves nothing behind. The lines of the contract (`listening`,
+//! `started`, `stopping`, `stopped`) are plain text in every log format, because scripts wait for them.
+//!
+//! The main thread runs no loop: a loop that is stuck can hold up neither the drain nor the exit.
+
+use std::{
+    fmt,
+    io::{self, IsTerminal},
+    thread,
+    time::Duration,
+};
+
+use garland::{BackgroundRuntime, Builder, Server};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
+use tracing::level_filters::LevelFilter;
+
+use crate::{
+    machine, services,
+    settings::{
+        Kind, LogFormat, LogLevel, LogSettings, Pin, RuntimeSettings, ServiceSettings, Settings,
+    },
+};
+
+/// Files a loop needs for itself, with a margin: selector, waker, timer, listeners.
+const FILES_PER_LOOP: u64 = 16;
+/// Bound on stopping the loops, which closes what connections are left; a loop takes longer only if it
+/// is stuck.
+const STOP_LIMIT: Duration = Duration::from_secs(1);
+
+/// How a run of the daemon ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Every connection finished in the grace period.
+    Drained,
+    /// The grace period ran out, or a second signal came.
+    Cut,
+}
+
+/// Why the daemon did not start: what was tried, and what the system said.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl StartError {
+    pub(crate) fn new(message: String) -> StartError {
+        StartError(message)
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A service that runs.
+struct Running {
+    name: String,
+    server: Server,
+}
+
+/// Runs the daemon until a signal ends it.
+pub fn run(settings: &Settings) -> Result<Ended, StartError> {
+    let signals = Signals::new([SIGTERM, SIGINT])
+        .map_err(|error| StartError::new(format!("cannot catch SIGTERM and SIGINT: {error}")))?;
+    start_log(&settings.log)?;
+    let files = raise_file_limit(settings)?;
+    let runtime = start_loops(&settings.runtime)?;
+    let running = start_services(&runtime, settings)?;
+    announce(&runtime, &running, settings, files);
+    Ok(serve(signals, runtime, &running, settings.shutdown.grace))
+}
+
+fn start_log(settings: &LogSettings) -> Result<(), StartError> {
+    let level = match settings.level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let log = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(io::stderr);
+    match settings.format {
+        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => log.json().try_init(),
+    }
+    .map_err(|error| StartError::new(format!("cannot start the log: {error}")))
+}
+
+/// Gives back the limit that holds; `None` is none.
+fn raise_file_limit(settings: &Settings) -> Result<Option<u64>, StartError> {
+    let wanted = settings.runtime.file_limit;
+    machine::raise_file_limit(wanted).map_err(|error| {
+        let wanted = wanted.map_or("max".to_owned(), |limit| limit.to_string());
+        StartError::new(format!(
+            "cannot set the limit on open files to {wanted}: {error}; \
+             give runtime.file_limit = \"max\" or raise the hard limit"
+        ))
+    })
+}
+
+fn start_loops(settings: &RuntimeSettings) -> Result<BackgroundRuntime, StartError> {
+    let pin = match settings.pin {
+        Pin::Auto => garland::Pin::Auto,
+        Pin::On => garland::Pin::On,
+        Pin::Off => garland::Pin::Off,
+    };
+    let mut builder = Builder::new()
+        .pin(pin)
+        .steal(settings.steal)
+        .thread_name("echod");
+    if let Some(loops) = settings.loops {
+        builder = builder.loops(loops);
+    }
+    builder
+        .start()
+        .map_err(|error| StartError::new(format!("cannot start the loops: {error}")))
+}
+
+fn start_services(
+    runtime: &BackgroundRuntime,
+    settings: &Settings,
+) -> Result<Vec<Running>, StartError> {
+    let start = |service: &ServiceSettings| {
+        let Kind::TcpEcho(echo) = &service.kind;
+        let server = services::listen(runtime.handle(), &service.bind, echo).map_err(|error| {
+            let advice = advice_for(error.kind());
+            StartError::new(format!(
+                "cannot start service {}: {error}; {advice}",
+                service.name
+            ))
+        })?;
+        Ok(Running {
+            name: service.name.clone(),
+            server,
+        })
+    };
+    settings.services.iter().map(start).collect()
+}
+
+/// What an operator can do about an address that cannot be bound.
+fn advice_for(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::AddrInUse => "another process listens there: stop it or change bind",
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address: change bind",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: change bind",
+        _ => "look at bind and at the limits of this process",
+    }
+}
+
+/// Says what listens and on what it runs, in the words of the contract.
+fn announce(
+    runtime: &BackgroundRuntime,
+    running: &[Running],
+    settings: &Settings,
+    files: Option<u64>,
+) {
+    let loops = runtime.handle().loops();
+    for service in running {
+        for address in service.server.local_addrs() {
+            eprintln!("listening {} tcp {address} ({loops} loops)", service.name);
+        }
+    }
+    let quota = machine::cpu_quota();
+    let quota_text = quota.map_or("no CPU quota".to_owned(), |cpus| {
+        format!("a CPU quota of {cpus:.2} CPUs")
+    });
+    let files_text = files.map_or("no limit on files".to_owned(), |files| {
+        format!("up to {files} open files")
+    });
+    let pinning = pinning_text(runtime.pinning(), settings.runtime.pin, quota);
+    eprintln!("started {loops} loops, {pinning}, {quota_text}, {files_text}");
+    warn_of_few_files(settings, loops, files);
+}
+
+/// Which cores the loops are pinned to, or why to none.
+fn pinning_text(cores: &[Option<usize>], wanted: Pin, quota: Option<f64>) -> String {
+    let pinned: Vec<String> = cores.iter().flatten().map(usize::to_string).collect();
+    if !pinned.is_empty() {
+        return format!("pinned to cores {}", pinned.join(" "));
+    }
+    let (loops, available) = (cores.len(), machine::cores());
+    match (wanted, quota) {
+        (Pin::Off, _) => "not pinned (pin = false)".to_owned(),
+        (_, Some(cpus)) if cpus < available as f64 => "not pinned (a CPU quota is set)".to_owned(),
+        _ if loops > available => format!("not pinned (more loops than the {available} cores)"),
+        _ => "not pinned (the kernel refused it)".to_owned(),
+    }
+}
+
+/// Accepting beyond the file limit fails over and over; better to hear of it before it happens.
+fn warn_of_few_files(settings: &Settings, loops: usize, files: Option<u64>) {
+    let Some(files) = files else { return };
+    let connections: usize = settings
+        .services
+        .iter()
+        .map(|service| {
+            let Kind::TcpEcho(echo) = &service.kind;
+            echo.max_connections
+        })
+        .sum();
+    let needed = connections as u64 + loops as u64 * FILES_PER_LOOP;
+    if needed > files {
+        tracing::warn!(
+            files,
+            needed,
+            "fewer open files than max_connections needs: lower max_connections or raise the limit"
+        );
+    }
+}
+
+/// Waits for the first signal, drains, stops.
+fn serve(
+    mut signals: Signals,
+    runtime: BackgroundRuntime,
+    running: &[Running],
+    grace: Duration,
+) -> Ended {
+    let first = signals.forever().next();
+    eprintln!(
+        "stopping on {}, grace period {}",
+        name_of(first),
+        humantime::format_duration(grace)
+    );
+    for service in running {
+        service.server.close();
+    }
+    let ended = drain(signals, running, grace);
+    let counts = counts_of(running);
+    let report = runtime.shutdown(STOP_LIMIT);
+    if !report.stuck.is_empty() {
+        tracing::warn!(loops = ?report.stuck, "loops are stuck and were left behind");
+    }
+    eprintln!("stopped {counts}");
+    ended
+}
+
+/// Waits until no service has a connection, the grace period is over or a second signal comes.
+///
+/// A thread waits for the services and then closes `signals`, which ends the main thread's own wait; so
+/// there is one place to wait at for both. The thread is left behind when a signal was first.
+fn drain(mut signals: Signals, running: &[Running], grace: Duration) -> Ended {
+    let servers: Vec<Server> = running
+        .iter()
+        .map(|service| service.server.clone())
+        .collect();
+    let handle = signals.handle();
+    let waiting = thread::Builder::new()
+        .name("echod-drain".to_owned())
+        .spawn(move || {
+            let idle = wait_idle(&servers, grace);
+            handle.close();
+            idle
+        });
+    let waiting = match waiting {
+        Ok(waiting) => waiting,
+        Err(error) => {
+            tracing::error!(%error, "cannot start a thread to wait for connections; cutting them");
+            return Ended::Cut;
+        }
+    };
+    if let Some(second) = signals.forever().next() {
+        eprintln!("cutting connections on {}", name_of(Some(second)));
+        return Ended::Cut;
+    }
+    match waiting.join() {
+        Ok(true) => Ended::Drained,
+        Ok(false) => Ended::Cut,
+        Err(_panic) => {
+            tracing::error!("waiting for connections panicked; cutting them");
+            Ended::Cut
+        }
+    }
+}
+
+/// Whether all became idle; each has a waiter of its own, so that the grace period counts once.
+fn wait_idle(servers: &[Server], grace: Duration) -> bool {
+    thread::scope(|scope| {
+        let wait = |server| scope.spawn(move || Server::wait_idle(server, grace));
+        let waiters: Vec<_> = servers.iter().map(wait).collect();
+        waiters
+            .into_iter()
+            .map(|waiter| waiter.join())
+            .all(|idle| matches!(idle, Ok(true)))
+    })
+}
+
+fn counts_of(running: &[Running]) -> String {
+    let count = |service: &Running| {
+        let stats = service.server.stats();
+        format!(
+            "{}: {} accepted, {} finished, {} cut",
+            service.name, stats.accepted, stats.closed, stats.open
+        )
+    };
+    let counts: Vec<String> = running.iter().map(count).collect();
+    counts.join("; ")
+}
+
+fn name_of(signal: Option<i32>) -> &'static str {
+    signal
+        .and_then(signal_hook::low_level::signal_name)
+        .unwrap_or("a signal")
+}
