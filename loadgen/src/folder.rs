@@ -1,0 +1,79 @@
+//! The folder of `--out`: opened before the run, so that no measurement is lost for want of a place to keep it.
+//!
+//! Files of an earlier run are kept until this one really begins.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use hdrhistogram::Histogram;
+
+use crate::hgrm;
+use crate::hlog::Hlog;
+use crate::interval::{Interval, Phase};
+
+/// The files of one run, open for writing.
+pub(crate) struct Folder {
+    hgrm_path: PathBuf,
+    hgrm: File,
+    hlog_path: PathBuf,
+    hlog_file: Option<File>,
+    hlog: Option<Hlog<BufWriter<File>>>,
+}
+
+impl Folder {
+    /// Makes the folder if it is missing and opens its files; nothing of an earlier run is lost yet.
+    pub(crate) fn open(folder: &Path) -> Result<Folder, String> {
+        fs::create_dir_all(folder)
+            .map_err(|e| format!("--out {}: cannot make the folder: {e}", folder.display()))?;
+        let open = |name: &str| {
+            let path = folder.join(name);
+            match OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path)
+            {
+                Ok(file) => Ok((path, file)),
+                Err(e) => Err(format!("--out: cannot write {}: {e}", path.display())),
+            }
+        };
+        let (hgrm_path, hgrm) = open("run.hgrm")?;
+        let (hlog_path, hlog_file) = open("run.hlog")?;
+        Ok(Folder {
+            hgrm_path,
+            hgrm,
+            hlog_path,
+            hlog_file: Some(hlog_file),
+            hlog: None,
+        })
+    }
+
+    /// Adds an interval to the log; those of the warm-up are left out.
+    pub(crate) fn add(&mut self, interval: &Interval) -> Result<(), String> {
+        if interval.phase == Phase::WarmUp {
+            return Ok(());
+        }
+        let path = &self.hlog_path;
+        let failed = |e: io::Error| format!("cannot write {}: {e}", path.display());
+        if let Some(file) = self.hlog_file.take() {
+            file.set_len(0).map_err(failed)?;
+            self.hlog = Some(Hlog::new(BufWriter::new(file)));
+        }
+        self.hlog
+            .as_mut()
+            .map_or(Ok(()), |log| log.write(interval).map_err(failed))
+    }
+
+    /// Writes the distribution of the whole measured phase; names the files that are there now.
+    pub(crate) fn finish(self, latency: &Histogram<u64>) -> Result<[PathBuf; 2], String> {
+        let write = || {
+            self.hgrm.set_len(0)?;
+            let mut out = BufWriter::new(&self.hgrm);
+            hgrm::write(&mut out, latency)?;
+            out.flush()
+        };
+        write().map_err(|e| format!("cannot write {}: {e}", self.hgrm_path.display()))?;
+        Ok([self.hgrm_path, self.hlog_path])
+    }
+}

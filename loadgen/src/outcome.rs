@@ -1,0 +1,141 @@
+//! What a run came to: sums over threads and intervals, and whether the result is worth anything.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::failure::{Kind, Tally};
+use crate::interval::{self, Interval, Phase, new_histogram};
+use crate::news::Summary;
+use crate::usage::Usage;
+
+/// The sums of one run.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) warmup: PhaseSum,
+    pub(crate) measured: PhaseSum,
+    pub(crate) tally: Tally,
+    /// In the order of the threads.
+    pub(crate) threads: Vec<ThreadUse>,
+    pub(crate) interrupted: bool,
+}
+
+/// What one phase came to.
+#[derive(Debug)]
+pub(crate) struct PhaseSum {
+    pub(crate) latency: Histogram<u64>,
+    pub(crate) span: Duration,
+    pub(crate) bytes_out: u64,
+    pub(crate) bytes_in: u64,
+}
+
+/// What one generator thread used.
+#[derive(Debug)]
+pub(crate) struct ThreadUse {
+    pub(crate) core: Option<usize>,
+    pub(crate) usage: Option<Usage>,
+}
+
+impl Default for Outcome {
+    fn default() -> Outcome {
+        Outcome {
+            warmup: PhaseSum::new(),
+            measured: PhaseSum::new(),
+            tally: Tally::default(),
+            threads: Vec::new(),
+            interrupted: false,
+        }
+    }
+}
+
+impl PhaseSum {
+    fn new() -> PhaseSum {
+        PhaseSum {
+            latency: new_histogram(),
+            span: Duration::ZERO,
+            bytes_out: 0,
+            bytes_in: 0,
+        }
+    }
+}
+
+impl Outcome {
+    /// Adds an interval, already summed over the threads.
+    pub(crate) fn add(&mut self, interval: &Interval) {
+        let sum = match interval.phase {
+            Phase::WarmUp => &mut self.warmup,
+            Phase::Measured => &mut self.measured,
+        };
+        interval::add(&mut sum.latency, &interval.latency);
+        sum.bytes_out += interval.bytes_out;
+        sum.bytes_in += interval.bytes_in;
+    }
+
+    /// Adds what a thread knew only at its end.
+    pub(crate) fn finish(&mut self, summary: Summary) {
+        interval::add(&mut self.warmup.latency, &summary.late_warmup);
+        self.warmup.span = self.warmup.span.max(summary.warmed_up);
+        self.measured.span = self.measured.span.max(summary.measured);
+        self.tally.merge(summary.tally);
+        self.threads.push(ThreadUse {
+            core: summary.core,
+            usage: summary.usage,
+        });
+    }
+
+    /// Why the result does not describe the load that was asked for; empty when it does.
+    ///
+    /// Any failure counts: a closed loop loses the connection with it, so what follows is a smaller load.
+    pub(crate) fn reasons_against(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.measured.latency.is_empty() {
+            reasons.push(match (self.interrupted, self.measured.span.is_zero()) {
+                (true, true) => "nothing was measured: interrupted during the warm-up".to_owned(),
+                _ => {
+                    "nothing was measured: no request of the measured time was answered".to_owned()
+                }
+            });
+        }
+        for kind in Kind::ALL {
+            let n = self.tally.count(kind);
+            if n > 0 {
+                let first = self.tally.first(kind).unwrap_or_default();
+                reasons.push(format!("{n} x {}, first: {first}", kind.label()));
+            }
+        }
+        reasons
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Outcome;
+    use crate::failure::{Failure, Kind};
+
+    #[test]
+    fn answered_requests_without_failure_are_a_result() {
+        let mut outcome = Outcome::default();
+        outcome
+            .measured
+            .latency
+            .record(1000)
+            .expect("within the bounds");
+        assert!(outcome.reasons_against().is_empty());
+        outcome
+            .tally
+            .add(Failure::new(Kind::Reset, "receiving".to_owned()));
+        assert_eq!(outcome.reasons_against(), ["1 x reset, first: receiving"]);
+    }
+
+    #[test]
+    fn run_without_an_answer_is_worth_nothing() {
+        let mut outcome = Outcome::default();
+        outcome.measured.span = Duration::from_secs(1);
+        assert_eq!(outcome.reasons_against().len(), 1);
+        outcome.measured.span = Duration::ZERO;
+        outcome.interrupted = true;
+        assert!(outcome.reasons_against()[0].contains("interrupted during the warm-up"));
+    }
+}

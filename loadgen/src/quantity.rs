@@ -1,0 +1,168 @@
+//! Quantities as people write and read them: sizes, spans of time, rates, counts.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A number of bytes: `64`, `4KiB`, `4k`, `1MiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) usize);
+
+/// Units a size may be written in, with what each stands for.
+const SIZE_UNITS: [(&str, usize); 8] = [
+    ("", 1),
+    ("b", 1),
+    ("k", 1024),
+    ("kib", 1024),
+    ("kb", 1000),
+    ("m", 1024 * 1024),
+    ("mib", 1024 * 1024),
+    ("mb", 1_000_000),
+];
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Size, String> {
+        let digits = text
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let unit = unit.trim().to_ascii_lowercase();
+        let wrong =
+            || format!("{text:?} is not a size; use bytes or a unit, such as 64, 4KiB or 1MiB");
+        let number: usize = number.parse().map_err(|_| wrong())?;
+        let (_, factor) = SIZE_UNITS
+            .iter()
+            .find(|(name, _)| *name == unit)
+            .ok_or_else(wrong)?;
+        number.checked_mul(*factor).map(Size).ok_or_else(wrong)
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            n if n >= 1 << 20 && n % (1 << 20) == 0 => write!(f, "{} MiB", n >> 20),
+            n if n >= 1 << 10 && n % (1 << 10) == 0 => write!(f, "{} KiB", n >> 10),
+            n => write!(f, "{n} B"),
+        }
+    }
+}
+
+/// A span with four digits and the unit that suits it: `12.35 us`, `1.002 s`.
+pub(crate) fn span(nanos: f64) -> String {
+    let (value, unit) = match nanos {
+        n if n < 1e3 => return format!("{n:.0} ns"),
+        n if n < 1e6 => (n / 1e3, "us"),
+        n if n < 1e9 => (n / 1e6, "ms"),
+        n => (n / 1e9, "s"),
+    };
+    format!("{} {unit}", four_digits(value))
+}
+
+/// [`span`] of a [`Duration`].
+pub(crate) fn duration(span_of: Duration) -> String {
+    span(span_of.as_nanos() as f64)
+}
+
+/// How many bytes a second: `7.530 MB/s`.
+pub(crate) fn throughput(bytes: u64, over: Duration) -> String {
+    let rate = per_second(bytes, over);
+    let (value, unit) = match rate {
+        r if r < 1e3 => (r, "B/s"),
+        r if r < 1e6 => (r / 1e3, "kB/s"),
+        r if r < 1e9 => (r / 1e6, "MB/s"),
+        r => (r / 1e9, "GB/s"),
+    };
+    format!("{} {unit}", four_digits(value))
+}
+
+/// How many a second; 0 over no time at all.
+pub(crate) fn per_second(n: u64, over: Duration) -> f64 {
+    if over.is_zero() {
+        0.0
+    } else {
+        n as f64 / over.as_secs_f64()
+    }
+}
+
+/// `1 234 567`: digits in groups of three.
+pub(crate) fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut grouped = String::with_capacity(digits.len() * 4 / 3 + 1);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            grouped.push(' ');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+fn four_digits(value: f64) -> String {
+    let decimals = match value {
+        v if v < 9.9995 => 3,
+        v if v < 99.995 => 2,
+        v if v < 999.95 => 1,
+        _ => 0,
+    };
+    format!("{value:.decimals$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Size, count, span, throughput};
+
+    #[test]
+    fn sizes_are_read_with_and_without_unit() {
+        for (text, bytes) in [
+            ("64", 64),
+            ("4KiB", 4096),
+            ("4k", 4096),
+            ("2 kB", 2000),
+            ("1MiB", 1 << 20),
+            ("7B", 7),
+        ] {
+            assert_eq!(text.parse::<Size>(), Ok(Size(bytes)), "{text}");
+        }
+        for text in [
+            "",
+            "KiB",
+            "-1",
+            "1.5k",
+            "4 potatoes",
+            "99999999999999999999",
+            "9999999999999999MiB",
+        ] {
+            assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn spans_keep_four_digits() {
+        for (nanos, text) in [
+            (0.0, "0 ns"),
+            (999.0, "999 ns"),
+            (12_345.0, "12.35 us"),
+            (999_960.0, "1000 us"),
+            (1_000_000.0, "1.000 ms"),
+            (1.002e9, "1.002 s"),
+            (3.6e12, "3600 s"),
+        ] {
+            assert_eq!(span(nanos), text);
+        }
+    }
+
+    #[test]
+    fn counts_are_grouped_and_throughput_has_a_unit() {
+        assert_eq!(
+            (count(0), count(999), count(1_234_567)),
+            ("0".into(), "999".into(), "1 234 567".into())
+        );
+        assert_eq!(throughput(7_530_000, Duration::from_secs(1)), "7.530 MB/s");
+        assert_eq!(throughput(5, Duration::ZERO), "0.000 B/s");
+    }
+}

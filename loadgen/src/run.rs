@@ -1,0 +1,169 @@
+//! One run from the first connection to the outcome: starts the generator threads together, gathers their intervals.
+//!
+//! The main thread sleeps while the load runs; it wakes for the news of the threads, a few times an interval.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::interrupt::Interrupt;
+use crate::interval::{Interval, new_histogram};
+use crate::news::{News, Outlet, Summary};
+use crate::outcome::Outcome;
+use crate::pattern::Pattern;
+use crate::plan::RunPlan;
+use crate::recorder::Schedule;
+use crate::worker::{self, Assignment};
+
+/// From the decision to start until the start: time for the schedule to reach every thread.
+const LEAD: Duration = Duration::from_millis(1);
+/// Spare histograms a thread: one to switch to, one for when the main thread is late with the last.
+const N_SPARES: usize = 2;
+
+/// What the main thread holds of one generator thread.
+struct Generator {
+    thread: JoinHandle<()>,
+    start: Sender<Schedule>,
+    empty: Sender<Histogram<u64>>,
+    /// Intervals that other threads have not reached yet.
+    ahead: VecDeque<Interval>,
+    summary: Option<Summary>,
+}
+
+/// Drives the load of `plan`; `observe` sees every interval, in order, summed over the threads.
+pub(crate) fn run(
+    plan: &RunPlan,
+    interrupt: &Interrupt,
+    mut observe: impl FnMut(&Interval),
+) -> Result<Outcome, String> {
+    let (sender, news) = channel();
+    let mut generators = spawn(plan, interrupt, sender)?;
+    wait_until_ready(&mut generators, &news)?;
+    let start = Instant::now() + LEAD;
+    let measured_from = start + plan.warmup;
+    let end = measured_from + plan.duration;
+    let schedule = Schedule {
+        start,
+        measured_from,
+        end,
+        interval: plan.interval,
+    };
+    for generator in &generators {
+        generator.start.send(schedule.clone()).map_err(|_| died())?;
+    }
+    let mut outcome = Outcome::default();
+    while generators.iter().any(|g| g.summary.is_none()) {
+        match news.recv().map_err(|_| died())? {
+            (thread, News::Interval(interval)) => generators[thread].ahead.push_back(interval),
+            (thread, News::Finished(summary)) => generators[thread].summary = Some(*summary),
+            (_, News::Ready | News::NotReady(_)) => {
+                return Err("a generator thread began twice".to_owned());
+            }
+        }
+        while let Some(interval) = take_complete(&mut generators) {
+            observe(&interval);
+            outcome.add(&interval);
+        }
+    }
+    for generator in generators {
+        generator.thread.join().map_err(|_| died())?;
+        outcome.finish(generator.summary.ok_or_else(died)?);
+    }
+    outcome.interrupted = interrupt.is_raised();
+    Ok(outcome)
+}
+
+fn spawn(
+    plan: &RunPlan,
+    interrupt: &Interrupt,
+    sender: Sender<(usize, News)>,
+) -> Result<Vec<Generator>, String> {
+    let pattern = Arc::new(Pattern::new(plan.size));
+    let mut generators = Vec::with_capacity(plan.threads);
+    let mut first_connection = 0;
+    for index in 0..plan.threads {
+        let (start, start_receiver) = channel();
+        let (empty, empty_receiver) = channel();
+        for _ in 0..N_SPARES {
+            empty.send(new_histogram()).map_err(|_| died())?;
+        }
+        let n_connections =
+            plan.connections / plan.threads + usize::from(index < plan.connections % plan.threads);
+        let assignment = Assignment {
+            address: plan.address,
+            first_connection,
+            n_connections,
+            core: plan.pin.get(index).copied(),
+            pattern: Arc::clone(&pattern),
+            verify: plan.verify,
+            drain: plan.drain,
+            interrupt: interrupt.clone(),
+            outlet: Outlet::new(index, sender.clone()),
+            start: start_receiver,
+            empty: empty_receiver,
+        };
+        first_connection += n_connections as u64;
+        let thread = thread::Builder::new()
+            .name(format!("loadgen-{index}"))
+            .spawn(move || worker::run(assignment))
+            .map_err(|e| format!("cannot start generator thread {index}: {e}"))?;
+        generators.push(Generator {
+            thread,
+            start,
+            empty,
+            ahead: VecDeque::new(),
+            summary: None,
+        });
+    }
+    // The threads hold the only senders now: when all of them have died, the main thread hears it.
+    drop(sender);
+    Ok(generators)
+}
+
+/// Every thread says once whether its connections are open; the first that could not open them ends the run.
+fn wait_until_ready(
+    generators: &mut [Generator],
+    news: &Receiver<(usize, News)>,
+) -> Result<(), String> {
+    for _ in generators {
+        match news.recv().map_err(|_| died())? {
+            (_, News::Ready) => {}
+            (_, News::NotReady(failure)) => return Err(failure.to_string()),
+            (_, News::Interval(_) | News::Finished(_)) => {
+                return Err("a generator thread began before it was told to".to_owned());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes the oldest interval once every thread has either delivered it or ended before it.
+fn take_complete(generators: &mut [Generator]) -> Option<Interval> {
+    if generators
+        .iter()
+        .any(|g| g.ahead.is_empty() && g.summary.is_none())
+    {
+        return None;
+    }
+    let mut sum: Option<Interval> = None;
+    for generator in generators {
+        let Some(mut interval) = generator.ahead.pop_front() else {
+            continue;
+        };
+        sum.get_or_insert_with(|| Interval::new(interval.phase, interval.from, new_histogram()))
+            .merge(&interval);
+        interval.latency.reset();
+        if generator.empty.send(interval.latency).is_err() {
+            // The thread has ended and needs no histogram any more.
+        }
+    }
+    sum
+}
+
+fn died() -> String {
+    "a generator thread panicked: its message stands above; this is a bug of loadgen".to_owned()
+}

@@ -1,0 +1,176 @@
+//! What one generator thread used of its CPU: running, ready but kept waiting, asleep.
+//!
+//! A generator that never sleeps, or that the kernel keeps off the CPU, measures itself; these figures are how a reader
+//! sees it. The thread reads its own counters, twice a run. What the kernel does not tell is left out, not guessed.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// The counters of the calling thread at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    at: Instant,
+    running: Duration,
+    waiting: Option<Duration>,
+    sleeps: Option<u64>,
+    polls: u64,
+}
+
+impl Reading {
+    /// Reads the counters of the calling thread; `polls` is the thread's own count of its calls of `epoll_wait`.
+    pub(crate) fn take(polls: u64) -> Reading {
+        let running = clock_gettime(ClockId::ThreadCPUTime);
+        Reading {
+            at: Instant::now(),
+            running: Duration::new(
+                u64::try_from(running.tv_sec).unwrap_or(0),
+                u32::try_from(running.tv_nsec).unwrap_or(0),
+            ),
+            waiting: fs::read_to_string("/proc/thread-self/schedstat")
+                .ok()
+                .and_then(|text| waiting_from_schedstat(&text)),
+            sleeps: fs::read_to_string("/proc/thread-self/status")
+                .ok()
+                .and_then(|text| sleeps_from_status(&text)),
+            polls,
+        }
+    }
+
+    /// What was used between `earlier` and this reading.
+    pub(crate) fn since(&self, earlier: &Reading) -> Usage {
+        let span = self.at.saturating_duration_since(earlier.at).as_secs_f64();
+        let share = |part: Duration| {
+            if span > 0.0 {
+                part.as_secs_f64() / span
+            } else {
+                0.0
+            }
+        };
+        Usage {
+            busy: share(self.running.saturating_sub(earlier.running)),
+            waiting: self
+                .waiting
+                .zip(earlier.waiting)
+                .map(|(now, then)| share(now.saturating_sub(then))),
+            sleeps: self
+                .sleeps
+                .zip(earlier.sleeps)
+                .map(|(now, then)| now.saturating_sub(then)),
+            polls: self.polls.saturating_sub(earlier.polls),
+        }
+    }
+}
+
+/// What a thread used during the measured time.
+#[derive(Clone, Debug)]
+pub(crate) struct Usage {
+    /// Share of the time spent on a CPU, 0 to 1.
+    pub(crate) busy: f64,
+    /// Share of the time spent ready to run without a CPU.
+    pub(crate) waiting: Option<f64>,
+    /// Times the thread gave up its CPU because no event was there.
+    pub(crate) sleeps: Option<u64>,
+    /// Calls of `epoll_wait`.
+    pub(crate) polls: u64,
+}
+
+impl Usage {
+    /// Above this share of its time a thread has no room left to send on time.
+    const BUSY_LIMIT: f64 = 0.95;
+    /// A thread that sleeps in fewer of its polls than one in this many never runs out of events.
+    const POLLS_PER_SLEEP: u64 = 100;
+    /// Above this share spent waiting for a CPU the thread's own wait shows in the latencies.
+    const WAITING_LIMIT: f64 = 0.05;
+
+    /// Busy all the time with events that never ran out: the generator sets the rate, not the target.
+    pub(crate) fn is_saturated(&self) -> bool {
+        let never_idle = self
+            .sleeps
+            .is_none_or(|n| n < self.polls / Self::POLLS_PER_SLEEP + 1);
+        self.busy > Self::BUSY_LIMIT && never_idle
+    }
+
+    /// Kept off its CPU long enough to falsify what it measures.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.waiting
+            .is_some_and(|share| share > Self::WAITING_LIMIT)
+    }
+}
+
+/// Second field: nanoseconds spent ready on a run queue.
+fn waiting_from_schedstat(text: &str) -> Option<Duration> {
+    text.split_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()
+        .map(Duration::from_nanos)
+}
+
+fn sleeps_from_status(text: &str) -> Option<u64> {
+    text.lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?
+        .trim()
+        .parse()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{Reading, Usage, sleeps_from_status, waiting_from_schedstat};
+
+    fn usage(busy: f64, sleeps: Option<u64>) -> Usage {
+        Usage {
+            busy,
+            waiting: None,
+            sleeps,
+            polls: 1000,
+        }
+    }
+
+    #[test]
+    fn saturated_means_busy_and_never_asleep() {
+        assert!(usage(0.99, Some(3)).is_saturated());
+        assert!(usage(0.99, None).is_saturated());
+        assert!(
+            !usage(0.99, Some(500)).is_saturated(),
+            "it slept, so it had time left"
+        );
+        assert!(!usage(0.90, Some(0)).is_saturated());
+    }
+
+    #[test]
+    fn kernel_counters_are_read() {
+        assert_eq!(
+            waiting_from_schedstat("118135 2115394 2"),
+            Some(Duration::from_nanos(2_115_394))
+        );
+        assert_eq!(waiting_from_schedstat("118135"), None);
+        let status = "Name:\tx\nvoluntary_ctxt_switches:\t42\nnonvoluntary_ctxt_switches:\t7\n";
+        assert_eq!(sleeps_from_status(status), Some(42));
+        assert_eq!(sleeps_from_status(""), None);
+    }
+
+    #[test]
+    fn spinning_thread_uses_cpu_time_and_a_blocked_one_none() {
+        let before = Reading::take(0);
+        let spin_until = Instant::now() + Duration::from_millis(30);
+        while Instant::now() < spin_until {
+            std::hint::spin_loop();
+        }
+        let spun = Reading::take(0);
+        let (_sender, receiver) = std::sync::mpsc::channel::<()>();
+        assert!(receiver.recv_timeout(Duration::from_millis(30)).is_err());
+        let slept = Reading::take(0);
+        let spinning = spun.since(&before);
+        // Other programs may hold the CPU meanwhile: running and waiting together fill the time.
+        assert!(
+            spinning.busy + spinning.waiting.unwrap_or(1.0) > 0.6,
+            "{spinning:?}"
+        );
+        assert!(slept.since(&spun).busy < 0.5, "{:?}", slept.since(&spun));
+    }
+}
