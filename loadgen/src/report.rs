@@ -141,9 +141,9 @@ fn notes(outcome: &Outcome) -> Vec<String> {
         let Some(usage) = &thread.usage else { continue };
         if usage.is_saturated() {
             notes.push(format!(
-                "generator thread {index} was {:.0} % busy and never ran out of events: it, not the target, may have \
-                 set the rate and the latency; use more --threads or fewer --connections",
-                usage.busy * 100.0
+                "generator thread {index} had work {:.0} % of the time and never ran out of events: it, not the \
+                 target, may have set the rate and the latency; use more --threads or fewer --connections",
+                (usage.busy + usage.waiting.unwrap_or(0.0)) * 100.0
             ));
         }
         if usage.is_starved() {

@@ -77,19 +77,19 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// Above this share of its time a thread has no room left to send on time.
+    /// A thread that has work for more than this share of its time has no room left to send on time.
     const BUSY_LIMIT: f64 = 0.95;
     /// A thread that sleeps in fewer of its polls than one in this many never runs out of events.
     const POLLS_PER_SLEEP: u64 = 100;
     /// Above this share spent waiting for a CPU the thread's own wait shows in the latencies.
     const WAITING_LIMIT: f64 = 0.05;
 
-    /// Busy all the time with events that never ran out: the generator sets the rate, not the target.
+    /// Running, or ready to, all the time with events that never ran out: the generator sets the rate, not the target.
     pub(crate) fn is_saturated(&self) -> bool {
         let never_idle = self
             .sleeps
             .is_none_or(|n| n < self.polls / Self::POLLS_PER_SLEEP + 1);
-        self.busy > Self::BUSY_LIMIT && never_idle
+        self.busy + self.waiting.unwrap_or(0.0) > Self::BUSY_LIMIT && never_idle
     }
 
     /// Kept off its CPU long enough to falsify what it measures.
@@ -125,7 +125,7 @@ mod tests {
     fn usage(busy: f64, sleeps: Option<u64>) -> Usage {
         Usage {
             busy,
-            waiting: None,
+            waiting: Some(0.02),
             sleeps,
             polls: 1000,
         }
@@ -140,6 +140,13 @@ mod tests {
             "it slept, so it had time left"
         );
         assert!(!usage(0.90, Some(0)).is_saturated());
+        let starved = Usage {
+            busy: 0.6,
+            waiting: Some(0.39),
+            sleeps: Some(0),
+            polls: 1000,
+        };
+        assert!(starved.is_saturated() && starved.is_starved());
     }
 
     #[test]

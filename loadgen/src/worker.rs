@@ -10,6 +10,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
@@ -148,6 +149,12 @@ impl Worker {
 
     fn run(mut self) -> Summary {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
+        // A request sent before the start would belong to no phase.
+        thread::sleep(
+            self.schedule
+                .start
+                .saturating_duration_since(Instant::now()),
+        );
         for index in 0..self.connections.len() {
             self.begin(index, Instant::now());
         }

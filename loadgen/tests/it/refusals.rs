@@ -1,0 +1,79 @@
+//! The command line: what is refused, with which words, and always with exit code 1.
+
+use crate::support::loadgen;
+
+#[test]
+fn wrong_usage_exits_with_1_and_says_why() {
+    for (arguments, part) in [
+        ([].as_slice(), "Usage"),
+        (&["run"], "<TARGET>"),
+        (&["run", "udp://127.0.0.1:7"], "udp:// is not yet supported"),
+        (&["run", "127.0.0.1:7"], "no scheme"),
+        (
+            &["run", "tcp://127.0.0.1:7", "--size", "many"],
+            "\"many\" is not a size",
+        ),
+        (
+            &["run", "tcp://127.0.0.1:7", "--duration", "soon"],
+            "--duration",
+        ),
+        (
+            &["run", "tcp://127.0.0.1:7", "--verify", "maybe"],
+            "[possible values: full, length, off]",
+        ),
+        (
+            &["run", "tcp://127.0.0.1:7", "--rate", "50k"],
+            "unexpected argument '--rate'",
+        ),
+        (
+            &[
+                "run",
+                "tcp://127.0.0.1:7",
+                "--threads",
+                "2",
+                "--connections",
+                "1",
+            ],
+            "--threads is 2; allowed: 1 to 1",
+        ),
+        (
+            &["run", "tcp://127.0.0.1:7", "--pin", "99999"],
+            "--pin names CPU 99999",
+        ),
+        (
+            &["run", "tcp://127.0.0.1:7", "--quiet", "--progress", "plain"],
+            "cannot be used with",
+        ),
+        (
+            &["find-max", "tcp://127.0.0.1:7"],
+            "unrecognized subcommand",
+        ),
+    ] {
+        let ran = loadgen(arguments);
+        assert_eq!(ran.code, Some(1), "{arguments:?}: {ran:#?}");
+        assert!(ran.stderr.contains(part), "{arguments:?}: {ran:#?}");
+        assert_eq!(ran.stdout, "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn help_and_version_go_to_standard_output_and_exit_with_0() {
+    for arguments in [
+        ["--help"].as_slice(),
+        &["run", "--help"],
+        &["demo", "--help"],
+        &["--version"],
+    ] {
+        let ran = loadgen(arguments);
+        assert_eq!(
+            (ran.code, ran.stderr.as_str()),
+            (Some(0), ""),
+            "{arguments:?}: {ran:#?}"
+        );
+        assert!(
+            !ran.stdout.contains("__serve"),
+            "the server of the demo is no command of users: {ran:#?}"
+        );
+    }
+    assert!(loadgen(&["run", "--help"]).stdout.contains("Examples:"));
+}
