@@ -47,7 +47,7 @@ Examples:
 The load is a closed loop: each connection sends its next request when the last one was answered.
 Ctrl-C ends the run early and reports what was measured; a second Ctrl-C exits at once.";
 
-/// The size and length of a load; `demo` takes them too.
+/// What `run` takes; checked by [`crate::plan::RunPlan::new`].
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RunArgs {
     /// Where the server listens: tcp://HOST:PORT

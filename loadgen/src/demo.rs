@@ -4,9 +4,10 @@
 //! not an allocator, not a lock. The server ends when its standard input does, so it cannot outlive this process.
 
 use std::env;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ use crate::cli::{DemoArgs, ProgressStyle, RunArgs};
 use crate::plan::Verify;
 use crate::target::Target;
 
+/// How long the server may take until it listens.
+const START_LIMIT: Duration = Duration::from_secs(10);
 /// How long the server may take to end after its standard input has.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// How often an ending server is looked at.
@@ -110,29 +113,44 @@ try next:
   loadgen run tcp://HOST:PORT --out results     your own server, with files for the HdrHistogram plotter
   loadgen run --help                            every option";
 
-/// Waits for the line that names the address; what the server says besides is passed on.
+/// Waits for the line that names the address.
 ///
-/// The wait ends by itself: a server that fails to start ends, and with it the pipe.
+/// A thread reads what the server says, to its end: a pipe nobody reads would fill up and stop the server. What comes
+/// after that line is passed on.
 fn first_address(stderr: ChildStderr) -> Result<Target, String> {
-    let mut lines = BufReader::new(stderr);
-    let mut said = String::new();
-    loop {
-        let mut line = String::new();
-        match lines.read_line(&mut line) {
-            Ok(0) => {
-                return Err(format!(
-                    "the server ended before it listened; it said: {}",
-                    said.trim()
-                ));
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        let mut said = String::new();
+        let mut found = false;
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if found {
+                eprintln!("demo server: {line}");
+            } else if let Some(target) = address_in(&line) {
+                found = true;
+                send(&sender, Ok(target));
+            } else {
+                said.push_str(&line);
+                said.push('\n');
             }
-            Ok(_) => {}
-            Err(e) => return Err(format!("cannot read what the server says: {e}")),
         }
-        if let Some(target) = address_in(&line) {
-            pass_on(lines);
-            return Ok(target);
+        if !found {
+            let said = said.trim();
+            send(
+                &sender,
+                Err(format!(
+                    "the server ended before it listened; it said: {said}"
+                )),
+            );
         }
-        said.push_str(&line);
+    });
+    receiver
+        .recv_timeout(START_LIMIT)
+        .unwrap_or_else(|_| Err(format!("the server did not listen within {START_LIMIT:?}")))
+}
+
+fn send(sender: &Sender<Result<Target, String>>, found: Result<Target, String>) {
+    if sender.send(found).is_err() {
+        // The demo has given up waiting and is ending the server.
     }
 }
 
@@ -143,16 +161,6 @@ fn address_in(line: &str) -> Option<Target> {
         .skip_while(|word| *word != "listening");
     let address = words.nth(3)?;
     format!("tcp://{address}").parse().ok()
-}
-
-/// A pipe nobody reads would fill up and stop the server; this thread ends with the server.
-fn pass_on(mut lines: BufReader<ChildStderr>) {
-    thread::spawn(move || {
-        let mut rest = String::new();
-        if lines.read_to_string(&mut rest).is_ok() && !rest.trim().is_empty() {
-            eprintln!("demo server: {}", rest.trim());
-        }
-    });
 }
 
 fn end(mut process: Child) {

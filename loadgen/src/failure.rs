@@ -4,7 +4,6 @@
 //! so that whatever is measured afterwards comes from connections that never failed.
 //! It does not decide whether a run is worth anything; [`crate::outcome`] does.
 
-use std::fmt;
 use std::io;
 
 /// Why a request or a connection was given up.
@@ -71,12 +70,6 @@ impl Failure {
             kind,
             message: format!("{tried}: {error}"),
         }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.kind.label(), self.message)
     }
 }
 

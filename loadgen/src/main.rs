@@ -6,10 +6,6 @@
 //! From the command line to the report: [`cli`] reads, [`plan`] validates, [`run`] starts the threads of [`worker`],
 //! each with connections of [`tcp`] and a [`recorder`]; intervals come back as [`news`], add up to an [`outcome`], and
 //! are shown by [`progress`], [`report`] and the files of [`folder`]. This file turns errors into exit codes.
-#![expect(
-    clippy::print_stdout,
-    reason = "the report on standard output is what this program is for"
-)]
 
 mod cli;
 mod connect;
@@ -21,6 +17,7 @@ mod hgrm;
 mod hlog;
 mod interrupt;
 mod interval;
+mod limits;
 mod news;
 mod outcome;
 mod pattern;
@@ -35,6 +32,8 @@ mod tcp;
 mod usage;
 mod worker;
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -96,20 +95,21 @@ fn demo_command(args: &DemoArgs) -> Result<ExitCode, String> {
     let environment = Environment::read();
     let cpus = &environment.allowed;
     let server = DemoServer::start(cpus)?;
-    println!("{}\n", demo::introduction(&server, cpus));
+    say(format_args!("{}\n\n", demo::introduction(&server, cpus)))?;
     let outcome = RunPlan::new(demo::load(args, server.target.clone(), cpus), cpus)
         .and_then(|plan| measure(&plan, &environment));
     server.stop();
     for reason in outcome?.reasons_against() {
         eprintln!("loadgen: {reason}");
     }
-    println!("\n{}", demo::WHAT_NEXT);
+    say(format_args!("\n{}\n", demo::WHAT_NEXT))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Drives the load, prints the report, writes the files.
 fn measure(plan: &RunPlan, environment: &Environment) -> Result<Outcome, String> {
     let mut folder = plan.out.as_deref().map(Folder::open).transpose()?;
+    limits::make_room_for(plan.connections, plan.threads)?;
     let interrupt = Interrupt::install().map_err(|e| format!("cannot take over Ctrl-C: {e}"))?;
     let mut progress = Progress::new(plan.progress);
     let mut log_error = None;
@@ -122,21 +122,29 @@ fn measure(plan: &RunPlan, environment: &Environment) -> Result<Outcome, String>
     });
     progress.finish();
     let outcome = outcome?;
-    print!(
-        "{}",
-        Report {
-            plan,
-            environment,
-            outcome: &outcome
-        }
-    );
-    if let Some(folder) = folder {
-        for path in folder.finish(&outcome.measured.latency)? {
-            println!("{:<13}{}", "file", path.display());
-        }
+    let files = folder
+        .map(|folder| folder.finish(&outcome.measured.latency))
+        .transpose();
+    say(Report {
+        plan,
+        environment,
+        outcome: &outcome,
+    })?;
+    for path in files?.into_iter().flatten() {
+        say(format_args!("{:<13}{}\n", "file", path.display()))?;
     }
     match log_error {
         Some(error) => Err(error),
         None => Ok(outcome),
+    }
+}
+
+/// Prints on standard output. A reader that has gone, as in `loadgen demo | head`, is no error: it has read enough.
+fn say(text: impl Display) -> Result<(), String> {
+    match write!(io::stdout().lock(), "{text}") {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("cannot write the report: {e}"))
+        }
+        _ => Ok(()),
     }
 }

@@ -17,7 +17,16 @@ pub(crate) struct Outcome {
     pub(crate) tally: Tally,
     /// In the order of the threads.
     pub(crate) threads: Vec<ThreadUse>,
-    pub(crate) interrupted: bool,
+    /// Why the measured phase was shorter than asked for.
+    pub(crate) cut_short: Option<CutShort>,
+}
+
+/// What ends a run early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CutShort {
+    Interrupted,
+    /// Every connection had failed.
+    NoneLeft,
 }
 
 /// What one phase came to.
@@ -43,7 +52,7 @@ impl Default for Outcome {
             measured: PhaseSum::new(),
             tally: Tally::default(),
             threads: Vec::new(),
-            interrupted: false,
+            cut_short: None,
         }
     }
 }
@@ -89,13 +98,14 @@ impl Outcome {
     pub(crate) fn reasons_against(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         if self.measured.latency.is_empty() {
-            reasons.push(match (self.interrupted, self.measured.span.is_zero()) {
-                (true, true) => "nothing was measured: interrupted during the warm-up".to_owned(),
-                _ => {
-                    "nothing was measured: no request of the measured time was answered".to_owned()
+            reasons.push(match self.cut_short {
+                Some(CutShort::Interrupted) => {
+                    "nothing was measured: interrupted before a request of the measured time was answered"
                 }
+                _ => "nothing was measured: no request of the measured time was answered",
             });
         }
+        let mut reasons: Vec<String> = reasons.into_iter().map(str::to_owned).collect();
         for kind in Kind::ALL {
             let n = self.tally.count(kind);
             if n > 0 {
@@ -109,9 +119,7 @@ impl Outcome {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use super::Outcome;
+    use super::{CutShort, Outcome};
     use crate::failure::{Failure, Kind};
 
     #[test]
@@ -132,10 +140,8 @@ mod tests {
     #[test]
     fn run_without_an_answer_is_worth_nothing() {
         let mut outcome = Outcome::default();
-        outcome.measured.span = Duration::from_secs(1);
         assert_eq!(outcome.reasons_against().len(), 1);
-        outcome.measured.span = Duration::ZERO;
-        outcome.interrupted = true;
-        assert!(outcome.reasons_against()[0].contains("interrupted during the warm-up"));
+        outcome.cut_short = Some(CutShort::Interrupted);
+        assert!(outcome.reasons_against()[0].contains("interrupted before"));
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::{self, Display, Formatter};
 
 use crate::environment::Environment;
 use crate::failure::Kind;
-use crate::outcome::{Outcome, PhaseSum, ThreadUse};
+use crate::outcome::{CutShort, Outcome, PhaseSum, ThreadUse};
 use crate::plan::RunPlan;
 use crate::quantity::{count, duration, per_second, span, throughput};
 
@@ -42,9 +42,16 @@ impl Display for Report<'_> {
             )?;
         }
         line(f, "measured", &phase_line(&outcome.measured))?;
-        if outcome.interrupted {
-            let asked = duration(self.plan.duration);
-            line(f, "", &format!("interrupted: {asked} were asked for"))?;
+        if let Some(why) = outcome.cut_short {
+            let why = match why {
+                CutShort::Interrupted => "interrupted",
+                CutShort::NoneLeft => "ended early, no connection was left",
+            };
+            line(
+                f,
+                "",
+                &format!("{why}: {} were asked for", duration(self.plan.duration)),
+            )?;
         }
         let sum = &outcome.measured;
         let bytes = |n| format!("{} B, {}", count(n), throughput(n, sum.span));
@@ -121,7 +128,7 @@ fn thread_line(thread: &ThreadUse) -> String {
         }
         if let Some(sleeps) = usage.sleeps {
             text.push_str(&format!(
-                ", slept in {} of {} polls",
+                ", slept {} times in {} polls",
                 count(sleeps),
                 count(usage.polls)
             ));

@@ -13,7 +13,7 @@ use hdrhistogram::Histogram;
 use crate::interrupt::Interrupt;
 use crate::interval::{Interval, new_histogram};
 use crate::news::{News, Outlet, Summary};
-use crate::outcome::Outcome;
+use crate::outcome::{CutShort, Outcome};
 use crate::pattern::Pattern;
 use crate::plan::RunPlan;
 use crate::recorder::Schedule;
@@ -73,7 +73,13 @@ pub(crate) fn run(
         generator.thread.join().map_err(|_| died())?;
         outcome.finish(generator.summary.ok_or_else(died)?);
     }
-    outcome.interrupted = interrupt.is_raised();
+    outcome.cut_short = (outcome.measured.span < plan.duration).then(|| {
+        if interrupt.is_raised() {
+            CutShort::Interrupted
+        } else {
+            CutShort::NoneLeft
+        }
+    });
     Ok(outcome)
 }
 
@@ -132,7 +138,7 @@ fn wait_until_ready(
     for _ in generators {
         match news.recv().map_err(|_| died())? {
             (_, News::Ready) => {}
-            (_, News::NotReady(failure)) => return Err(failure.to_string()),
+            (_, News::NotReady(failure)) => return Err(failure.message),
             (_, News::Interval(_) | News::Finished(_)) => {
                 return Err("a generator thread began before it was told to".to_owned());
             }

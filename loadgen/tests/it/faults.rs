@@ -113,6 +113,31 @@ fn server_that_closes_mid_run_is_named_and_the_run_ends_early() {
     assert_eq!(ran.answered("measured"), 30, "{ran:#?}");
 }
 
+/// A server that closes with bytes unread answers with RST.
+#[test]
+fn reset_is_told_from_an_orderly_close() {
+    let address = server(|mut stream| {
+        let mut half = [0; 32];
+        if stream.read_exact(&mut half).is_err() {
+            // The test sees the missing answer.
+        }
+    });
+    let ran = run(
+        address,
+        &["--warmup", "0s", "--duration", "30s", "--connections", "3"],
+    );
+    assert_eq!(ran.code, Some(1), "{ran:#?}");
+    assert!(
+        ran.line("errors").contains("reset 3, closed early 0"),
+        "{ran:#?}"
+    );
+    assert!(
+        ran.stdout
+            .contains("ended early, no connection was left: 30.00 s"),
+        "{ran:#?}"
+    );
+}
+
 /// The echo and the end of the stream come in one event: both must be seen.
 #[test]
 fn close_together_with_the_last_echo_is_seen() {
