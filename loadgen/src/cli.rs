@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use humantime::parse_duration;
 
 use crate::plan::Verify;
 use crate::quantity::Size;
@@ -24,7 +25,7 @@ Examples:
   loadgen run tcp://10.0.0.2:7007 --connections 1000 --threads 2 --size 4KiB --duration 1m
   loadgen run tcp://127.0.0.1:7007 --out results    also writes results/run.hgrm and results/run.hlog
 
-Exit status: 0 every request was answered correctly; 1 wrong usage, no connection, or requests that failed.";
+Exit status: 0 every request was answered correctly; 1 wrong usage, no connection, failed requests.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -62,19 +63,19 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "BYTES", default_value = "64")]
     pub(crate) size: Size,
     /// How long to measure: 10s, 500ms, 2m
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub(crate) duration: Duration,
     /// Load before the measurement: shown, left out of the result
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     pub(crate) warmup: Duration,
     /// How long to wait for answers still outstanding at the end
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration)]
     pub(crate) drain: Duration,
     /// What is checked of an echo: all its bytes, its length, nothing
     #[arg(long, value_enum, default_value_t = Verify::Full)]
     pub(crate) verify: Verify,
     /// Time between two progress lines, and between two lines of run.hlog
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     pub(crate) interval: Duration,
     /// CPUs to pin the generator threads to, one for each thread
     #[arg(long, value_name = "CPU", value_delimiter = ',')]
@@ -82,7 +83,8 @@ pub(crate) struct RunArgs {
     /// Folder for run.hgrm and run.hlog (made if missing, files overwritten)
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Progress on standard error: a line kept up to date on a terminal, or one line an interval anywhere
+    /// Progress on standard error: a line kept up to date on a terminal, or one line an interval
+    /// anywhere
     #[arg(long, value_enum, default_value_t = ProgressStyle::Auto)]
     pub(crate) progress: ProgressStyle,
     /// No progress, only the report
@@ -108,7 +110,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "BYTES", default_value = "64")]
     pub(crate) size: Size,
     /// How long to measure, after 1 s of warm-up
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
     pub(crate) duration: Duration,
 }
 

@@ -1,6 +1,7 @@
 //! Opens the connections of one thread before the run: some at a time, all or none.
 //!
-//! A run with fewer connections than asked for would answer another question, so the first failure ends it.
+//! A run with fewer connections than asked for would answer another question, so the first failure
+//! ends it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,15 +13,17 @@ use mio::{Events, Interest, Poll, Token};
 use crate::failure::{Failure, Kind};
 use crate::interrupt::Interrupt;
 
-/// Connection attempts under way at a time and thread: below the usual backlog of 128 pending connections, above which
-/// the kernel drops the first packet and repeats it only a second later. Guessed.
+/// Connection attempts under way at a time and thread: below the usual backlog of 128 pending
+/// connections, above which the kernel drops the first packet and repeats it only a second later.
+/// Guessed.
 const MAX_CONNECTING: usize = 64;
 /// How long the target may take until the next connection is open.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How often a wait looks at [`Interrupt`].
 const LOOK_UP: Duration = Duration::from_millis(50);
 
-/// Opens `n` connections and registers each with its index as token, for reading and writing, edge-triggered.
+/// Opens `n` connections and registers each with its index as token, for reading and writing,
+/// edge-triggered.
 pub(crate) fn open_all(
     poll: &mut Poll,
     address: SocketAddr,
@@ -120,7 +123,8 @@ impl Opening {
         Failure::new(
             Kind::TimedOut,
             format!(
-                "connect to {}: {} of {n} connections open, no further one within {CONNECT_LIMIT:?}; \
+                "connect to {}: {} of {n} connections open, no further one within \
+                 {CONNECT_LIMIT:?}; \
                  is the server accepting?",
                 self.address, self.n_open
             ),

@@ -1,7 +1,8 @@
 //! `loadgen demo`: an echo server in a process of its own, driven over loopback.
 //!
-//! The program starts itself again as the server, so that instrument and server never share a process: not a thread,
-//! not an allocator, not a lock. The server ends when its standard input does, so it cannot outlive this process.
+//! The program starts itself again as the server, so that instrument and server never share a
+//! process: not a thread, not an allocator, not a lock. The server ends when its standard input
+//! does, so it cannot outlive this process.
 
 use std::env;
 use std::io::{BufRead, BufReader};
@@ -42,7 +43,8 @@ impl DemoServer {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            // A terminal sends Ctrl-C to the whole group: the server must outlive the drain of the load.
+            // A terminal sends Ctrl-C to the whole group: the server must outlive the drain of the
+            // load.
             .process_group(0)
             .spawn()
             .map_err(|e| format!("cannot start the server ({}): {e}", program.display()))?;
@@ -91,7 +93,8 @@ pub(crate) fn load(args: &DemoArgs, target: Target, cpus: &[usize]) -> RunArgs {
 /// What the demo is about to do.
 pub(crate) fn introduction(server: &DemoServer, cpus: &[usize]) -> String {
     let mut text = format!(
-        "demo: an echo server with {} loop{} listens on {} in a process of its own (pid {}); driving it over loopback",
+        "demo: an echo server with {} loop{} listens on {} in a process of its own (pid {}); \
+         driving it over loopback",
         server.loops,
         if server.loops == 1 { "" } else { "s" },
         server.target,
@@ -99,7 +102,8 @@ pub(crate) fn introduction(server: &DemoServer, cpus: &[usize]) -> String {
     );
     if let [_] | [] = cpus {
         text.push_str(
-            "\nthere is one CPU only: server and generator take turns on it, so the figures are no measurement",
+            "\nthere is one CPU only: server and generator take turns on it, so the figures are \
+             no measurement",
         );
     }
     text
@@ -115,8 +119,8 @@ try next:
 
 /// Waits for the line that names the address.
 ///
-/// A thread reads what the server says, to its end: a pipe nobody reads would fill up and stop the server. What comes
-/// after that line is passed on.
+/// A thread reads what the server says, to its end: a pipe nobody reads would fill up and stop the
+/// server. What comes after that line is passed on.
 fn first_address(stderr: ChildStderr) -> Result<Target, String> {
     let (sender, receiver) = channel();
     thread::spawn(move || {

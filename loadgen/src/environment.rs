@@ -1,4 +1,5 @@
-//! Where a run took place: kernel, CPUs, affinity, version, command line. Without it a figure cannot be repeated.
+//! Where a run took place: kernel, CPUs, affinity, version, command line. Without it a figure
+//! cannot be repeated.
 
 use std::env;
 use std::fs;

@@ -1,8 +1,9 @@
-//! What can go wrong between the generator and its target: the kinds, one failure, and the count of each kind.
+//! What can go wrong between the generator and its target: the kinds, one failure, and the count of
+//! each kind.
 //!
-//! Every failure costs its connection: a stream that broke, lied or fell silent carries no more requests,
-//! so that whatever is measured afterwards comes from connections that never failed.
-//! It does not decide whether a run is worth anything; [`crate::outcome`] does.
+//! Every failure costs its connection: a stream that broke, lied or fell silent carries no more
+//! requests, so that whatever is measured afterwards comes from connections that never failed. It
+//! does not decide whether a run is worth anything; [`crate::outcome`] does.
 
 use std::io;
 
@@ -73,7 +74,8 @@ impl Failure {
     }
 }
 
-/// How often each [`Kind`] happened, with the first message of each: the first is the cause, the rest are often echoes.
+/// How often each [`Kind`] happened, with the first message of each: the first is the cause, the
+/// rest are often echoes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
     counts: [u64; Kind::ALL.len()],

@@ -1,4 +1,5 @@
-//! The folder of `--out`: opened before the run, so that no measurement is lost for want of a place to keep it.
+//! The folder of `--out`: opened before the run, so that no measurement is lost for want of a place
+//! to keep it.
 //!
 //! Files of an earlier run are kept until this one really begins.
 
@@ -22,7 +23,8 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder if it is missing and opens its files; nothing of an earlier run is lost yet.
+    /// Makes the folder if it is missing and opens its files; nothing of an earlier run is lost
+    /// yet.
     pub(crate) fn open(folder: &Path) -> Result<Folder, String> {
         fs::create_dir_all(folder)
             .map_err(|e| format!("--out {}: cannot make the folder: {e}", folder.display()))?;

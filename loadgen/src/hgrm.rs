@@ -1,9 +1,10 @@
 //! `run.hgrm`: the percentile distribution that the HdrHistogram plotter reads.
 //!
 //! A table of `Value Percentile TotalCount 1/(1-Percentile)`, then the footer, as HdrHistogram's
-//! `outputPercentileDistribution` prints them. The percentile advances in [`TICKS_PER_HALF`] equal steps for each
-//! halving of what is left to 100 %: 0, 10 .. 50, 55 .. 75, 77.5 .. 87.5 and so on. Values are in microseconds, because
-//! the format has three decimals and requests over loopback take a few of them; readers skip the `#` line that says so.
+//! `outputPercentileDistribution` prints them. The percentile advances in [`TICKS_PER_HALF`] equal
+//! steps for each halving of what is left to 100 %: 0, 10 .. 50, 55 .. 75, 77.5 .. 87.5 and so on.
+//! Values are in microseconds, because the format has three decimals and requests over loopback
+//! take a few of them; readers skip the `#` line that says so.
 
 use std::io::{self, Write};
 
@@ -69,11 +70,13 @@ struct Row {
     total: u64,
 }
 
-/// HdrHistogram's percentile iteration: for each recorded value, in order, a row for every tick it reaches.
+/// HdrHistogram's percentile iteration: for each recorded value, in order, a row for every tick it
+/// reaches.
 ///
-/// The value that completes the count gets one row at the tick it reaches first, then the row of 100 %. Not taken from
-/// hdrhistogram's `iter_quantiles`: it adds ticks up as quantiles, and 0.775 + 0.025 is a little more than 0.8, so rows
-/// move to the next value. As percentages the first ticks are exact, and so are the rows.
+/// The value that completes the count gets one row at the tick it reaches first, then the row of
+/// 100 %. Not taken from hdrhistogram's `iter_quantiles`: it adds ticks up as quantiles, where the
+/// sum of 0.775 and 0.025 is a little more than 0.8, so rows move to the next value. As percentages
+/// the first ticks are exact, and so are the rows.
 fn rows(histogram: &Histogram<u64>) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut total = 0;
@@ -113,7 +116,8 @@ fn tick_size(tick: f64) -> f64 {
     100.0 / (f64::from(TICKS_PER_HALF) * (n_halvings + 1.0).exp2())
 }
 
-/// Values told apart at the finest step: the power of two that holds twice 10 to the power of the digits.
+/// Values told apart at the finest step: the power of two that holds twice 10 to the power of the
+/// digits.
 fn sub_buckets(digits: u8) -> u64 {
     (2 * 10_u64.pow(u32::from(digits))).next_power_of_two()
 }
@@ -131,8 +135,9 @@ mod tests {
         String::from_utf8(out).expect("the format is ASCII")
     }
 
-    /// Ten values of 1 to 10 us: below 2048 ns each value is a bucket of its own, up to 4096 two share one, up to
-    /// 8192 four, up to 16384 eight; a bucket is named by its highest value. Computed by hand.
+    /// Ten values of 1 to 10 us: below 2048 ns each value is a bucket of its own, up to 4096 two
+    /// share one, up to 8192 four, up to 16384 eight; a bucket is named by its highest value.
+    /// Computed by hand.
     #[test]
     fn ten_values_give_the_table_computed_by_hand() {
         let mut histogram = new_histogram();
@@ -177,7 +182,8 @@ mod tests {
         );
     }
 
-    /// Five ticks from 0 to 50, five to 75, five to 87.5: each half is stepped through as finely as the one before.
+    /// Five ticks from 0 to 50, five to 75, five to 87.5: each half is stepped through as finely as
+    /// the one before.
     #[test]
     fn ticks_halve_when_half_of_the_rest_is_done() {
         for (tick, size) in [
@@ -193,7 +199,8 @@ mod tests {
         }
     }
 
-    /// Mean of 1, 1.5 and 2 us is 1.5; the deviations are 0.5, 0 and 0.5: the root of 0.5 / 3 is 0.408.
+    /// Mean of 1, 1.5 and 2 us is 1.5; the deviations are 0.5, 0 and 0.5: the root of 0.5 / 3 is
+    /// 0.408.
     #[test]
     fn footer_holds_mean_deviation_max_and_count() {
         let mut histogram = new_histogram();

@@ -1,7 +1,8 @@
-//! `run.hlog`: an HdrHistogram interval log, one line an interval of the measured phase, written as the run goes on.
+//! `run.hlog`: an HdrHistogram interval log, one line an interval of the measured phase, written as
+//! the run goes on.
 //!
-//! Histograms are V2 with deflate, in nanoseconds, as are the maxima. The lines carry no tag: tools that read such logs
-//! take untagged lines as the result. The warm-up is left out.
+//! Histograms are V2 with deflate, in nanoseconds, as are the maxima. The lines carry no tag: tools
+//! that read such logs take untagged lines as the result. The warm-up is left out.
 
 use std::io::{self, Write};
 use std::time::{Instant, SystemTime};
@@ -30,13 +31,16 @@ impl<W: Write> Hlog<W> {
 
     /// Adds one interval, after the header if it is the first.
     pub(crate) fn write(&mut self, interval: &Interval) -> io::Result<()> {
-        // A builder without header lines writes nothing of its own. One is made for each interval, because a writer
-        // borrows file and serializer for as long as it lives.
+        // A builder without header lines writes nothing of its own. One is made for each interval,
+        // because a writer borrows file and serializer for as long as it lives.
         let mut builder = IntervalLogWriterBuilder::new();
         if self.zero.is_none() {
             let began = SystemTime::now() - interval.from.elapsed();
             builder
-                .add_comment("latency from send to the whole echo received; values and maxima in nanoseconds")
+                .add_comment(
+                    "latency from send to the whole echo received; values and maxima \
+                 in nanoseconds",
+                )
                 .with_start_time(began)
                 .with_base_time(began);
         }

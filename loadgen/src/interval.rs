@@ -1,4 +1,5 @@
-//! What is known about the requests that ended between two moments, and the one shape of histogram used for it.
+//! What is known about the requests that ended between two moments, and the one shape of histogram
+//! used for it.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,8 @@ const DIGITS: u8 = 3;
 /// Longest latency told apart; longer ones count as this long.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// An empty histogram of nanoseconds, of the one shape used everywhere, so that any two can be added.
+/// An empty histogram of nanoseconds, of the one shape used everywhere, so that any two can be
+/// added.
 pub(crate) fn new_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LONGEST.as_nanos() as u64, DIGITS)
         .expect("the bounds and digits are constants that hdrhistogram accepts")

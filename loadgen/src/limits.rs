@@ -1,4 +1,5 @@
-//! The process's limit of open files, raised as far as an ordinary user may, so that many connections need no `ulimit`.
+//! The process's limit of open files, raised as far as an ordinary user may, so that many
+//! connections need no `ulimit`.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -17,7 +18,8 @@ pub(crate) fn make_room_for(connections: usize, threads: usize) -> Result<(), St
         && most < wanted
     {
         return Err(format!(
-            "--connections {connections} needs {wanted} open files, this process may have {most}; raise the hard limit \
+            "--connections {connections} needs {wanted} open files, this process may have \
+             {most}; raise the hard limit \
              (ulimit -Hn) or use fewer connections"
         ));
     }

@@ -1,11 +1,12 @@
 //! The load generator `loadgen`: drives a TCP server and measures the latency of every request.
 //!
-//! A measuring instrument, so its measuring code shares nothing with the runtime it measures; only the server that
-//! `demo` starts, in a process of its own, comes from there.
+//! A measuring instrument, so its measuring code shares nothing with the runtime it measures; only
+//! the server that `demo` starts, in a process of its own, comes from there.
 //!
-//! From the command line to the report: [`cli`] reads, [`plan`] validates, [`run`] starts the threads of [`worker`],
-//! each with connections of [`tcp`] and a [`recorder`]; intervals come back as [`news`], add up to an [`outcome`], and
-//! are shown by [`progress`], [`report`] and the files of [`folder`]. This file turns errors into exit codes.
+//! From the command line to the report: [`cli`] reads, [`plan`] validates, [`run`] starts the
+//! threads of [`worker`], each with connections of [`tcp`] and a [`recorder`]; intervals come back
+//! as [`news`], add up to an [`outcome`], and are shown by [`progress`], [`report`] and the files
+//! of [`folder`]. This file turns errors into exit codes.
 
 mod cli;
 mod connect;
@@ -139,7 +140,8 @@ fn measure(plan: &RunPlan, environment: &Environment) -> Result<Outcome, String>
     }
 }
 
-/// Prints on standard output. A reader that has gone, as in `loadgen demo | head`, is no error: it has read enough.
+/// Prints on standard output. A reader that has gone, as in `loadgen demo | head`, is no error: it
+/// has read enough.
 fn say(text: impl Display) -> Result<(), String> {
     match write!(io::stdout().lock(), "{text}") {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {

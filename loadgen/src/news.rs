@@ -1,6 +1,7 @@
 //! What a generator thread tells the main thread, and its end of the channel.
 //!
-//! The order of one thread's news is fixed: [`News::Ready`] or [`News::NotReady`]; intervals; [`News::Finished`].
+//! The order of one thread's news is fixed: [`News::Ready`] or [`News::NotReady`]; intervals;
+//! [`News::Finished`].
 
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -56,7 +57,8 @@ impl Outlet {
     /// Sends, unless the main thread has gone.
     pub(crate) fn send(&self, news: News) {
         if self.sender.send((self.thread, news)).is_err() {
-            // The receiver is dropped only after the main thread gave the run up: nobody is left to tell.
+            // The receiver is dropped only after the main thread gave the run up: nobody is left to
+            // tell.
         }
     }
 }

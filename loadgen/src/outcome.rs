@@ -94,13 +94,15 @@ impl Outcome {
 
     /// Why the result does not describe the load that was asked for; empty when it does.
     ///
-    /// Any failure counts: a closed loop loses the connection with it, so what follows is a smaller load.
+    /// Any failure counts: a closed loop loses the connection with it, so what follows is a smaller
+    /// load.
     pub(crate) fn reasons_against(&self) -> Vec<String> {
         let mut reasons = Vec::new();
         if self.measured.latency.is_empty() {
             reasons.push(match self.cut_short {
                 Some(CutShort::Interrupted) => {
-                    "nothing was measured: interrupted before a request of the measured time was answered"
+                    "nothing was measured: interrupted before a request of the measured time \
+                     was answered"
                 }
                 _ => "nothing was measured: no request of the measured time was answered",
             });

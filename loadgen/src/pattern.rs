@@ -1,16 +1,19 @@
 //! The bytes of the requests: one random strip, of which each request is a window.
 //!
-//! Where the window begins depends on the connection and on the request, so an echo of another request, of another
-//! connection or of a stale buffer differs from what was sent. Sending needs no copy and comparing needs no second
-//! buffer, whatever the size: that keeps the generator cheap.
+//! Where the window begins depends on the connection and on the request, so an echo of another
+//! request, of another connection or of a stale buffer differs from what was sent. Sending needs no
+//! copy and comparing needs no second buffer, whatever the size: that keeps the generator cheap.
 //!
-//! It cannot tell apart what does not differ: with requests of a few bytes two windows may look the same.
+//! It cannot tell apart what does not differ: with requests of a few bytes two windows may look the
+//! same.
 
 use crate::failure::{Failure, Kind};
 
-/// Distinct windows. A prime, so that steps of any other size visit all of them; and small enough for the L2 cache.
+/// Distinct windows. A prime, so that steps of any other size visit all of them; and small enough
+/// for the L2 cache.
 const N_WINDOWS: usize = 65_521;
-/// Window step from one request of a connection to the next: consecutive requests never share a window.
+/// Window step from one request of a connection to the next: consecutive requests never share a
+/// window.
 const REQUEST_STEP: u64 = 7_919;
 /// Window step from one connection to the next, for requests of the same number.
 const CONNECTION_STEP: u64 = 104_729;
@@ -60,7 +63,8 @@ impl Pattern {
         Err(Failure::new(
             Kind::Corrupted,
             format!(
-                "byte {} of {} came back as {:#04x}, sent was {:#04x}: the target does not echo what it receives",
+                "byte {} of {} came back as {:#04x}, sent was {:#04x}: the target does not echo \
+                 what it receives",
                 at + wrong,
                 self.size,
                 echoed[wrong],

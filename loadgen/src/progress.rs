@@ -1,4 +1,5 @@
-//! Progress on standard error while the load runs: a line kept up to date on a terminal, or one line an interval.
+//! Progress on standard error while the load runs: a line kept up to date on a terminal, or one
+//! line an interval.
 //!
 //! Never on standard output, which holds the report alone.
 

@@ -1,9 +1,11 @@
-//! One thread's record of its requests: which phase a request belongs to, and histograms cut at the interval.
+//! One thread's record of its requests: which phase a request belongs to, and histograms cut at the
+//! interval.
 //!
-//! A request belongs to the phase in which it was **sent**. So the requests that are slow at the end of the run are
-//! waited for and counted, and those sent during the warm-up never reach the result, however late they end.
-//! Intervals are cut where requests **end**; the last one stays open until everything sent has ended.
-//! Nothing is allocated for a request: histograms have a fixed size and come back from the main thread to be used again.
+//! A request belongs to the phase in which it was **sent**. So the requests that are slow at the
+//! end of the run are waited for and counted, and those sent during the warm-up never reach the
+//! result, however late they end. Intervals are cut where requests **end**; the last one stays open
+//! until everything sent has ended. Nothing is allocated for a request: histograms have a fixed
+//! size and come back from the main thread to be used again.
 //!
 //! It reads no clock: time is an argument.
 

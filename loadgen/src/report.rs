@@ -1,6 +1,7 @@
 //! The text report: what was asked, what came out, what speaks against believing it.
 //!
-//! It states; it does not decide. [`crate::outcome`] says what a run is worth, [`crate::usage`] what the generator used.
+//! It states; it does not decide. [`crate::outcome`] says what a run is worth, [`crate::usage`]
+//! what the generator used.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -140,7 +141,8 @@ fn thread_line(thread: &ThreadUse) -> String {
 /// What a reader must know before believing the figures above.
 fn notes(outcome: &Outcome) -> Vec<String> {
     let mut notes = vec![
-        "closed loop: a target that stalls is sent nothing meanwhile, so its stalls weigh less here than they do \
+        "closed loop: a target that stalls is sent nothing meanwhile, so its stalls weigh less \
+         here than they do \
          for users who keep coming"
             .to_owned(),
     ];
@@ -148,15 +150,17 @@ fn notes(outcome: &Outcome) -> Vec<String> {
         let Some(usage) = &thread.usage else { continue };
         if usage.is_saturated() {
             notes.push(format!(
-                "generator thread {index} had work {:.0} % of the time and never ran out of events: it, not the \
-                 target, may have set the rate and the latency; use more --threads or fewer --connections",
+                "generator thread {index} had work {:.0} % of the time and never ran out of \
+                 events: it, not the target, may have set the rate and the latency; use more \
+                 --threads or fewer --connections",
                 (usage.busy + usage.waiting.unwrap_or(0.0)) * 100.0
             ));
         }
         if usage.is_starved() {
             notes.push(format!(
-                "generator thread {index} had to wait for a CPU {:.0} % of the time: the latencies hold that wait; \
-                 give it a CPU of its own (--pin, and nothing else on that CPU)",
+                "generator thread {index} had to wait for a CPU {:.0} % of the time: the \
+                 latencies hold that wait; give it a CPU of its own (--pin, and nothing else \
+                 on that CPU)",
                 usage.waiting.unwrap_or(0.0) * 100.0
             ));
         }

@@ -1,6 +1,8 @@
-//! One run from the first connection to the outcome: starts the generator threads together, gathers their intervals.
+//! One run from the first connection to the outcome: starts the generator threads together, gathers
+//! their intervals.
 //!
-//! The main thread sleeps while the load runs; it wakes for the news of the threads, a few times an interval.
+//! The main thread sleeps while the load runs; it wakes for the news of the threads, a few times an
+//! interval.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -130,7 +132,8 @@ fn spawn(
     Ok(generators)
 }
 
-/// Every thread says once whether its connections are open; the first that could not open them ends the run.
+/// Every thread says once whether its connections are open; the first that could not open them ends
+/// the run.
 fn wait_until_ready(
     generators: &mut [Generator],
     news: &Receiver<(usize, News)>,

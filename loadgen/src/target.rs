@@ -1,6 +1,8 @@
-//! What a run is aimed at: `tcp://HOST:PORT`, read, resolved, and tried once where a name has several addresses.
+//! What a run is aimed at: `tcp://HOST:PORT`, read, resolved, and tried once where a name has
+//! several addresses.
 //!
-//! All connections of a run go to one address: a figure mixed from two hosts would describe neither.
+//! All connections of a run go to one address: a figure mixed from two hosts would describe
+//! neither.
 
 use std::fmt;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -35,7 +37,8 @@ impl Target {
     }
 }
 
-/// `localhost` is often `::1` and `127.0.0.1`, and the server listens on one of them: the first that accepts is taken.
+/// `localhost` is often `::1` and `127.0.0.1`, and the server listens on one of them: the first
+/// that accepts is taken.
 fn first_that_answers(addresses: &[SocketAddr]) -> Result<SocketAddr, String> {
     let mut failures = Vec::new();
     for address in addresses {

@@ -1,8 +1,10 @@
-//! One TCP connection with at most one request in flight: sends a request, receives its echo, compares.
+//! One TCP connection with at most one request in flight: sends a request, receives its echo,
+//! compares.
 //!
-//! Sockets are edge-triggered: [`Connection::send_rest`] writes until all is sent or the kernel refuses, and
-//! [`Connection::receive`] reads until a read comes back short. A short read has emptied the socket; what arrives later
-//! makes a new edge (epoll(7), question 9), so no second read is spent on hearing `WouldBlock`.
+//! Sockets are edge-triggered: [`Connection::send_rest`] writes until all is sent or the kernel
+//! refuses, and [`Connection::receive`] reads until a read comes back short. A short read has
+//! emptied the socket; what arrives later makes a new edge (epoll(7), question 9), so no second
+//! read is spent on hearing `WouldBlock`.
 //!
 //! It neither decides when to send nor records anything; [`crate::worker`] does.
 
@@ -62,7 +64,8 @@ impl Connection {
         self.in_flight.is_some()
     }
 
-    /// Begins the next request, sent at `now`, and sends as much of it as the kernel takes. Returns the bytes sent.
+    /// Begins the next request, sent at `now`, and sends as much of it as the kernel takes. Returns
+    /// the bytes sent.
     pub(crate) fn begin(&mut self, now: Instant, pattern: &Pattern) -> Result<usize, Failure> {
         debug_assert!(
             self.in_flight.is_none(),
@@ -97,7 +100,8 @@ impl Connection {
         Ok(flight.sent - before)
     }
 
-    /// Reads what is there into `buffer`, up to the end of the request under way, and compares it as `verify` says.
+    /// Reads what is there into `buffer`, up to the end of the request under way, and compares it
+    /// as `verify` says.
     ///
     /// `buffer` is larger than one byte and may be smaller than a request.
     pub(crate) fn receive(
@@ -121,7 +125,8 @@ impl Connection {
                 return Ok(Received::Part { bytes });
             };
             let wanted = pattern.size() - flight.received;
-            // The clock is read before the comparison: checking the echo is the generator's time, not the target's.
+            // The clock is read before the comparison: checking the echo is the generator's time,
+            // not the target's.
             let whole_at = (n >= wanted).then(Instant::now);
             let useful = n.min(wanted);
             if verify == Verify::Full {
@@ -164,7 +169,8 @@ impl Connection {
         Err(Failure::new(
             Kind::Corrupted,
             format!(
-                "{}: {surplus} more bytes came back than were sent: the target does not echo what it receives",
+                "{}: {surplus} more bytes came back than were sent: the target does not echo \
+                 what it receives",
                 self.doing("receiving")
             ),
         ))

@@ -1,7 +1,8 @@
 //! What one generator thread used of its CPU: running, ready but kept waiting, asleep.
 //!
-//! A generator that never sleeps, or that the kernel keeps off the CPU, measures itself; these figures are how a reader
-//! sees it. The thread reads its own counters, twice a run. What the kernel does not tell is left out, not guessed.
+//! A generator that never sleeps, or that the kernel keeps off the CPU, measures itself; these
+//! figures are how a reader sees it. The thread reads its own counters, twice a run. What the
+//! kernel does not tell is left out, not guessed.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -19,7 +20,8 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// Reads the counters of the calling thread; `polls` is the thread's own count of its calls of `epoll_wait`.
+    /// Reads the counters of the calling thread; `polls` is the thread's own count of its calls of
+    /// `epoll_wait`.
     pub(crate) fn take(polls: u64) -> Reading {
         let running = clock_gettime(ClockId::ThreadCPUTime);
         Reading {
@@ -77,14 +79,16 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// A thread that has work for more than this share of its time has no room left to send on time.
+    /// A thread that has work for more than this share of its time has no room left to send on
+    /// time.
     const BUSY_LIMIT: f64 = 0.95;
     /// A thread that sleeps in fewer of its polls than one in this many never runs out of events.
     const POLLS_PER_SLEEP: u64 = 100;
     /// Above this share spent waiting for a CPU the thread's own wait shows in the latencies.
     const WAITING_LIMIT: f64 = 0.05;
 
-    /// Running, or ready to, all the time with events that never ran out: the generator sets the rate, not the target.
+    /// Running, or ready to, all the time with events that never ran out: the generator sets the
+    /// rate, not the target.
     pub(crate) fn is_saturated(&self) -> bool {
         let never_idle = self
             .sleeps

@@ -1,10 +1,11 @@
 //! One generator thread: a bare poll loop over its connections, closed loop.
 //!
-//! Each connection sends its next request as soon as the last one was answered. A request costs one `send`, one `recv`,
-//! a share of an `epoll_wait`, one reading of the clock and no allocation: the cheaper the generator, the less of what
-//! it measures is itself.
+//! Each connection sends its next request as soon as the last one was answered. A request costs one
+//! `send`, one `recv`, a share of an `epoll_wait`, one reading of the clock and no allocation: the
+//! cheaper the generator, the less of what it measures is itself.
 //!
-//! It shares nothing with other threads but the [`Pattern`], which never changes, and the [`Interrupt`] flag.
+//! It shares nothing with other threads but the [`Pattern`], which never changes, and the
+//! [`Interrupt`] flag.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -33,8 +34,8 @@ use crate::usage::{Reading, Usage};
 const EVENTS_PER_POLL: usize = 1024;
 /// Longest sleep of a thread without events: how soon it sees [`Interrupt`].
 const LOOK_UP: Duration = Duration::from_millis(50);
-/// Up to this size the moment a request is answered is also the moment the next one is sent: what lies between, the
-/// comparison, takes less than the reading of the clock it saves.
+/// Up to this size the moment a request is answered is also the moment the next one is sent: what
+/// lies between, the comparison, takes less than the reading of the clock it saves.
 const ONE_CLOCK_MAX_BYTES: usize = 1024;
 /// Receive buffer: requests up to the larger figure are read at once.
 const BUFFER_BYTES: (usize, usize) = (4096, 256 * 1024);
@@ -131,7 +132,8 @@ impl Worker {
             poll,
             connections: connections.into_iter().map(Some).collect(),
             n_in_flight: 0,
-            // One byte more than a request: its echo is then a short read, which needs no second one.
+            // One byte more than a request: its echo is then a short read, which needs no second
+            // one.
             buffer: vec![0; (size + 1).clamp(BUFFER_BYTES.0, BUFFER_BYTES.1)],
             pattern: assignment.pattern,
             verify: assignment.verify,
@@ -213,7 +215,8 @@ impl Worker {
                     self.recorder.answered(sent_at, at);
                     self.recorder.received_bytes(bytes);
                     self.begin(index, at);
-                    // The end of the stream came with the echo and makes no edge of its own any more: read on to it.
+                    // The end of the stream came with the echo and makes no edge of its own any
+                    // more: read on to it.
                     if !event.is_read_closed() {
                         return;
                     }

@@ -1,4 +1,5 @@
-//! Targets that misbehave: each fault is named, counted, and gives exit code 1; what was measured before is printed.
+//! Targets that misbehave: each fault is named, counted, and gives exit code 1; what was measured
+//! before is printed.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -48,7 +49,8 @@ fn one_corrupted_byte_is_found_and_named() {
     );
 }
 
-/// A server that always answers with what it heard first: full verification finds it, the others are told not to look.
+/// A server that always answers with what it heard first: full verification finds it, the others
+/// are told not to look.
 #[test]
 fn stale_echo_passes_only_where_contents_are_not_verified() {
     let address = server(|stream| {
@@ -167,7 +169,8 @@ fn server_that_never_answers_ends_in_bounded_time_with_what_is_outstanding() {
     assert!(ran.stdout.contains("no request was answered"), "{ran:#?}");
 }
 
-/// The stall is longer than what is left of the run: the request counts with its whole latency, not at all or cut off.
+/// The stall is longer than what is left of the run: the request counts with its whole latency, not
+/// at all or cut off.
 #[test]
 fn request_slow_at_the_end_is_waited_for_and_counted() {
     let address = server(|stream| {

@@ -1,4 +1,5 @@
-//! The files of `--out`, read back: by hdrhistogram's own reader for the log, as the plotter reads for the table.
+//! The files of `--out`, read back: by hdrhistogram's own reader for the log, as the plotter reads
+//! for the table.
 
 use std::fs;
 use std::path::Path;
@@ -49,7 +50,8 @@ fn read_hlog(path: &Path) -> (Histogram<u64>, usize) {
     (sum, n)
 }
 
-/// The plotter takes the lines of four numbers and skips the rest: value in microseconds, percentile, count, ratio.
+/// The plotter takes the lines of four numbers and skips the rest: value in microseconds,
+/// percentile, count, ratio.
 fn read_hgrm(path: &Path) -> Vec<[f64; 4]> {
     let text = fs::read_to_string(path).expect("the table is there");
     text.lines()
@@ -77,8 +79,8 @@ fn log_and_table_read_back_equal_to_each_other_and_to_the_report() {
     let table = read_hgrm(&folder.join("run.hgrm"));
     assert!(table.len() > 10, "{table:?}");
     for [micros, quantile, total, ratio] in &table {
-        // The value of a row is the first whose count reaches the row's percentile; the count is all up to it.
-        // Tables name a bucket by its highest value.
+        // The value of a row is the first whose count reaches the row's percentile; the count is
+        // all up to it. Tables name a bucket by its highest value.
         let nanos = log.highest_equivalent(log.value_at_quantile(*quantile)) as f64;
         assert!(
             (micros * 1e3 - nanos).abs() < 1.0,

@@ -1,6 +1,8 @@
-//! The binary `loadgen` from outside: what it prints, writes and exits with against servers whose behaviour is known.
+//! The binary `loadgen` from outside: what it prints, writes and exits with against servers whose
+//! behaviour is known.
 //!
-//! The servers are a few lines of std threads each, written here: nothing of the runtime that loadgen is there to measure.
+//! The servers are a few lines of std threads each, written here: nothing of the runtime that
+//! loadgen is there to measure.
 
 mod demo;
 mod faults;

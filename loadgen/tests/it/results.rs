@@ -85,7 +85,8 @@ fn bytes_both_ways_and_rate_follow_from_the_count() {
     assert!(!ran.stdout.contains("warm-up"), "there was none: {ran:#?}");
 }
 
-/// The delay is in the server, before the echo: no request can be faster, and an idle machine adds little.
+/// The delay is in the server, before the echo: no request can be faster, and an idle machine adds
+/// little.
 #[test]
 fn known_delay_of_the_server_is_the_latency_reported() {
     const DELAY: Duration = Duration::from_millis(5);
@@ -108,7 +109,8 @@ fn known_delay_of_the_server_is_the_latency_reported() {
     );
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     assert!(ran.nanos("min") >= 5e6, "faster than the server: {ran:#?}");
-    // Slack for a machine that others use too; a clock read at the wrong moment is wrong by the whole delay.
+    // Slack for a machine that others use too; a clock read at the wrong moment is wrong by the
+    // whole delay.
     assert!((5e6..10e6).contains(&ran.nanos("p50")), "{ran:#?}");
     assert!(
         ran.nanos("p50") <= ran.nanos("p99") && ran.nanos("p99") <= ran.nanos("max"),
@@ -118,7 +120,8 @@ fn known_delay_of_the_server_is_the_latency_reported() {
     assert!(ran.answered("measured") <= 4 * 700 / 5 + 4, "{ran:#?}");
 }
 
-/// Larger than the socket buffers: neither side can write it in one go, and each must read while it writes.
+/// Larger than the socket buffers: neither side can write it in one go, and each must read while it
+/// writes.
 #[test]
 fn request_larger_than_the_socket_buffers_is_echoed_whole() {
     let ran = run(
@@ -230,7 +233,8 @@ fn second_interrupt_exits_at_once() {
     let mut stderr = started.0.stderr.take().expect("standard error is piped");
     stderr.read_exact(&mut [0]).expect("a progress line comes");
     signal(started.0.id(), "INT");
-    // Repeated, because a second signal that arrives while the first is being handled counts as one with it.
+    // Repeated, because a second signal that arrives while the first is being handled counts as one
+    // with it.
     while started
         .0
         .try_wait()

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 /// No run of these tests takes longer unless it hangs.
 const RUN_LIMIT: Duration = Duration::from_secs(20);
 
-/// A server on a free port of loopback that runs `serve` on a thread for each connection; it ends with the test process.
+/// A server on a free port of loopback that runs `serve` on a thread for each connection; it ends
+/// with the test process.
 pub(crate) fn server(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
     let address = listener
@@ -28,7 +29,8 @@ pub(crate) fn server(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> Sock
     address
 }
 
-/// Echoes whatever comes after `change` has had it, until the peer or `change` (by `false`) ends it.
+/// Echoes whatever comes after `change` has had it, until the peer or `change` (by `false`) ends
+/// it.
 pub(crate) fn echo(mut stream: TcpStream, mut change: impl FnMut(&mut Vec<u8>) -> bool) {
     let mut buffer = vec![0; 65536];
     loop {
@@ -135,7 +137,8 @@ pub(crate) fn start(arguments: &[&str]) -> Started {
     (child, Instant::now())
 }
 
-/// Waits for the end of a started process; one that hangs is killed and fails the test with what it said.
+/// Waits for the end of a started process; one that hangs is killed and fails the test with what it
+/// said.
 pub(crate) fn finish((child, began): Started) -> Ran {
     let pid = child.id();
     let (sender, receiver) = std::sync::mpsc::channel();
