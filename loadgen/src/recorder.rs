@@ -118,10 +118,6 @@ impl Recorder {
         self.next_edge = None;
     }
 
-    pub(crate) fn phase(&self) -> Phase {
-        self.current.phase
-    }
-
     /// When [`Recorder::advance_to`] has something to do next.
     pub(crate) fn next_edge(&self) -> Option<Instant> {
         self.next_edge

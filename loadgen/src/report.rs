@@ -142,8 +142,7 @@ fn thread_line(thread: &ThreadUse) -> String {
 fn notes(outcome: &Outcome) -> Vec<String> {
     let mut notes = vec![
         "closed loop: a target that stalls is sent nothing meanwhile, so its stalls weigh less \
-         here than they do \
-         for users who keep coming"
+         here than they do for users who keep coming"
             .to_owned(),
     ];
     for (index, thread) in outcome.threads.iter().enumerate() {

@@ -22,7 +22,6 @@ use mio::{Events, Poll};
 use crate::connect;
 use crate::failure::{Failure, Kind, Tally};
 use crate::interrupt::Interrupt;
-use crate::interval::Phase;
 use crate::news::{News, Outlet, Summary};
 use crate::pattern::Pattern;
 use crate::plan::Verify;
@@ -37,6 +36,9 @@ const LOOK_UP: Duration = Duration::from_millis(50);
 /// Up to this size the moment a request is answered is also the moment the next one is sent: what
 /// lies between, the comparison, takes less than the reading of the clock it saves.
 const ONE_CLOCK_MAX_BYTES: usize = 1024;
+/// How long before the measured phase [`Usage`] is first read: reading takes some 100 us, in which
+/// answers wait, and those are then answers to requests of the warm-up.
+const USAGE_LEAD: Duration = Duration::from_millis(2);
 /// Receive buffer: requests up to the larger figure are read at once.
 const BUFFER_BYTES: (usize, usize) = (4096, 256 * 1024);
 
@@ -151,6 +153,7 @@ impl Worker {
 
     fn run(mut self) -> Summary {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
+        self.read_usage(Instant::now());
         // A request sent before the start would belong to no phase.
         thread::sleep(
             self.schedule
@@ -279,9 +282,9 @@ impl Worker {
         }
     }
 
-    /// Reads the thread's own counters when the measured phase begins and when it ends.
+    /// Reads the thread's own counters just before the measured phase begins and when it ends.
     fn read_usage(&mut self, now: Instant) {
-        if self.usage_from.is_none() && self.recorder.phase() == Phase::Measured {
+        if self.usage_from.is_none() && now + USAGE_LEAD >= self.schedule.measured_from {
             self.usage_from = Some(Reading::take(self.n_polls));
         }
         if self.usage.is_none() && now >= self.recorder.end() {
