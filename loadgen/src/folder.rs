@@ -70,12 +70,19 @@ impl Folder {
     /// Writes the distribution of the whole measured phase; names the files that are there now.
     pub(crate) fn finish(self, latency: &Histogram<u64>) -> Result<[PathBuf; 2], String> {
         let write = || {
+            if let Some(unused) = &self.hlog_file {
+                // Interrupted during the warm-up: the log of an earlier run does not belong to this.
+                unused.set_len(0)?;
+            }
             self.hgrm.set_len(0)?;
             let mut out = BufWriter::new(&self.hgrm);
             hgrm::write(&mut out, latency)?;
             out.flush()
         };
-        write().map_err(|e| format!("cannot write {}: {e}", self.hgrm_path.display()))?;
+        write().map_err(|e| {
+            let (hgrm, hlog) = (self.hgrm_path.display(), self.hlog_path.display());
+            format!("cannot write {hgrm} or {hlog}: {e}")
+        })?;
         Ok([self.hgrm_path, self.hlog_path])
     }
 }
