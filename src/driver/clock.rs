@@ -20,7 +20,10 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the clock"
+    )]
     pub(crate) fn monotonic() -> Self {
         Clock {
             origin: Instant::now(),
@@ -40,7 +43,10 @@ impl Clock {
     }
 
     /// Nanoseconds since the clock was made.
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the clock"
+    )]
     pub(crate) fn now_ns(&self) -> u64 {
         match &self.manual {
             None => saturating_ns(Instant::now().saturating_duration_since(self.origin)),

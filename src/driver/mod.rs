@@ -122,10 +122,7 @@ impl Driver {
         out: &mut Collected,
         wakers: &mut Vec<Waker>,
     ) -> usize {
-        let mut selector = self
-            .selector
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut selector = self.selector.lock().unwrap_or_else(PoisonError::into_inner);
         let deadline = self.alarm.park();
         let count = if still_idle() && self.may_sleep_until(deadline, &mut selector) {
             selector.wait(out)

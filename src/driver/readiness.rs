@@ -122,12 +122,10 @@ impl Readiness {
         let mut word = self.0.load(Ordering::Acquire);
         while tick(word, direction) == seen.tick {
             let cleared = word & !u64::from(direction.mask().0);
-            match self.0.compare_exchange_weak(
-                word,
-                cleared,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
+            match self
+                .0
+                .compare_exchange_weak(word, cleared, Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) => return,
                 Err(newer) => word = newer,
             }

@@ -60,7 +60,9 @@ impl<S: AsFd> Registration<S> {
     }
 
     pub(crate) fn io(&self) -> &S {
-        self.io.as_ref().expect("taken only by into_io, which consumes")
+        self.io
+            .as_ref()
+            .expect("taken only by into_io, which consumes")
     }
 
     /// Deregisters the socket and hands it out.

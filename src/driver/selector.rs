@@ -57,11 +57,7 @@ impl Selector {
         let waker = Waker::new(poll.registry(), UNPARK)?;
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        registry.register(
-            &mut SourceFd(&timer.as_raw_fd()),
-            TIMER,
-            Interest::READABLE,
-        )?;
+        registry.register(&mut SourceFd(&timer.as_raw_fd()), TIMER, Interest::READABLE)?;
         let selector = Selector {
             poll,
             busy: Events::with_capacity(budget.events_busy),

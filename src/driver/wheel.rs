@@ -274,11 +274,6 @@ impl<T> Wheel<T> {
         self.armed
     }
 
-    /// No timer is armed.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.armed == 0
-    }
-
     /// Deals at most `limit` timers of a slot of a higher level to lower levels; says how many.
     fn cascade(&mut self, place: Place, now_ns: u64, limit: usize) -> usize {
         if self.cascading.is_none() {
@@ -508,7 +503,7 @@ mod tests {
                 wakes -= 1;
                 while pair.advance(next, 2, 3)? {}
             }
-            prop_assert!(pair.model.is_empty() && pair.wheel.is_empty());
+            prop_assert!(pair.model.is_empty() && pair.wheel.len() == 0);
         }
     }
 

@@ -4,7 +4,7 @@
 //! the home of the connections it accepts.
 
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use pin_project_lite::pin_project;
 use crate::driver::Registration;
 use crate::error::NetError;
 use crate::net::accept::{ACCEPTS_PER_TURN, AcceptError, Backoff};
-use crate::net::server::{ListenerGuard, OpenGuard, Server, ServerCore};
+use crate::net::server::{ListenerGuard, OpenGuard, Place, Server, ServerCore};
 use crate::net::socket::{ListenOptions, ListenSocket};
 use crate::net::tcp::{TcpStream, poll_accept};
 use crate::runtime::{LoopHandle, spawn};
@@ -84,6 +84,13 @@ impl LoopHandle {
     }
 }
 
+/// What a listener finds.
+enum Next {
+    Connection(OwnedFd, Place),
+    /// The server is at its limit of connections.
+    Full,
+}
+
 /// The listener of one loop.
 struct TaskListener {
     socket: Registration<ListenSocket>,
@@ -115,12 +122,13 @@ impl TaskListener {
     {
         let mut backoff = Backoff::new();
         let mut accepted_in_turn = 0;
-        while let Some(accepted) = poll_fn(|cx| self.poll_next(cx)).await {
-            let pause = match accepted {
-                Ok((fd, _peer)) => {
+        while let Some(next) = poll_fn(|cx| self.poll_next(cx)).await {
+            let pause = match next {
+                Ok(Next::Full) => Some(FULL_PAUSE),
+                Ok(Next::Connection(fd, place)) => {
                     backoff.reset();
-                    self.hand_over(fd, &handler);
-                    self.core.is_full().then_some(FULL_PAUSE)
+                    self.hand_over(fd, place, &handler);
+                    None
                 }
                 Err(error) => {
                     self.core.count_error();
@@ -145,14 +153,17 @@ impl TaskListener {
         }
     }
 
-    /// The next connection; `None` when the server closes and the queue is empty.
-    fn poll_next(
-        &self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<std::io::Result<(OwnedFd, SocketAddr)>>> {
+    /// What comes next; `None` when the server closes and the queue is empty.
+    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Next>>> {
         self.closed.register(cx.waker());
+        let Some(place) = self.core.reserve() else {
+            return Poll::Ready(Some(Ok(Next::Full)));
+        };
         match poll_accept(&self.socket, self.nodelay, cx) {
-            Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+            Poll::Ready(accepted) => {
+                let connection = accepted.map(|(fd, _peer)| Next::Connection(fd, place));
+                Poll::Ready(Some(connection))
+            }
             Poll::Pending if self.core.is_closing() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
@@ -166,12 +177,12 @@ impl TaskListener {
         }
     }
 
-    fn hand_over<H, F>(&self, fd: OwnedFd, handler: &H)
+    fn hand_over<H, F>(&self, fd: OwnedFd, place: Place, handler: &H)
     where
         H: Fn(TcpStream) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
-        let open = self.core.open();
+        let open = place.fill();
         match TcpStream::register(fd) {
             Ok(stream) => {
                 // Detached: it ends by itself, or with the runtime.

@@ -95,6 +95,8 @@ pub(crate) struct ServerCore {
 
 struct Live {
     open: u64,
+    /// Places of accept calls under way.
+    reserved: u64,
     closed: u64,
     listeners: u64,
     closers: Vec<Closer>,
@@ -111,6 +113,7 @@ impl ServerCore {
             accept_pauses: AtomicU64::new(0),
             live: Mutex::new(Live {
                 open: 0,
+                reserved: 0,
                 closed: 0,
                 listeners: 0,
                 closers: Vec::new(),
@@ -135,15 +138,20 @@ impl ServerCore {
         closer();
     }
 
-    /// Counts a connection in, until the guard is dropped.
-    pub(crate) fn open(self: &Arc<Self>) -> OpenGuard {
-        self.accepted.fetch_add(1, Ordering::Relaxed);
-        self.lock().open += 1;
-        OpenGuard(Arc::clone(self))
+    /// Takes a place for a connection before it is accepted, so that the limit holds over all loops;
+    /// `None` at the limit. A closing server takes what its queues hold, limit or not.
+    pub(crate) fn reserve(self: &Arc<Self>) -> Option<Place> {
+        let mut live = self.lock();
+        if live.open + live.reserved >= self.max_connections && !self.is_closing() {
+            return None;
+        }
+        live.reserved += 1;
+        Some(Place(Some(Arc::clone(self))))
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.max_connections != usize::MAX as u64 && self.lock().open >= self.max_connections
+        let live = self.lock();
+        live.open + live.reserved >= self.max_connections
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -215,6 +223,31 @@ impl Drop for ListenerGuard {
         let mut live = self.0.lock();
         live.listeners -= 1;
         self.0.announce_if_idle(&live);
+    }
+}
+
+/// A place under the limit, not yet a connection; given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place(Option<Arc<ServerCore>>);
+
+impl Place {
+    /// A connection was accepted into this place.
+    pub(crate) fn fill(mut self) -> OpenGuard {
+        let core = self.0.take().expect("filled or given back, once");
+        core.accepted.fetch_add(1, Ordering::Relaxed);
+        let mut live = core.lock();
+        live.reserved -= 1;
+        live.open += 1;
+        drop(live);
+        OpenGuard(core)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(core) = &self.0 {
+            core.lock().reserved -= 1;
+        }
     }
 }
 

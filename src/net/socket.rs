@@ -196,7 +196,8 @@ pub(crate) fn start_connecting(addr: SocketAddr) -> io::Result<OwnedFd> {
     socket.set_tcp_nodelay(true)?;
     match socket.connect(&addr.into()) {
         Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
+        Err(error)
+            if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
         // Interrupted: the connection is being made all the same.
         Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
         Err(error) => return Err(error),
@@ -225,5 +226,7 @@ pub(crate) fn local_addr(socket: impl AsFd) -> io::Result<SocketAddr> {
 
 pub(crate) fn peer_addr(socket: impl AsFd) -> io::Result<SocketAddr> {
     let peer = rustix::net::getpeername(socket)?;
-    Ok(SocketAddr::try_from(peer.ok_or(rustix::io::Errno::NOTCONN)?)?)
+    Ok(SocketAddr::try_from(
+        peer.ok_or(rustix::io::Errno::NOTCONN)?,
+    )?)
 }

@@ -204,7 +204,6 @@ impl Assembly {
                 gate.ended(LoopId(id));
             };
             let name = format!("{}-{id}", self.shared.config.thread_name);
-            #[expect(clippy::disallowed_methods, reason = "the one place that makes threads")]
             let thread = std::thread::Builder::new().name(name).spawn(body);
             let thread = thread.map_err(|error| BuildError::Os("start a loop's thread", error))?;
             self.shutdown.add(LoopId(id), thread);

@@ -5,7 +5,7 @@
 
 use crate::atomics::Ordering;
 use crate::runtime::LoopId;
-use crate::scheduler::{Remote, Shared};
+use crate::scheduler::Shared;
 
 /// The statistics of a runtime.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct RuntimeStats {
 pub struct LoopStats {
     /// Which loop.
     pub id: LoopId,
+    /// Whether it sleeps in its selector now.
+    pub is_parked: bool,
     /// Turns made.
     pub turns: u64,
     /// Polls of the selector: system calls.
@@ -65,9 +67,9 @@ pub struct LoopStats {
 
 impl RuntimeStats {
     pub(crate) fn of(shared: &Shared) -> Self {
-        let loops = shared.loops.iter().enumerate();
+        let ids = 0..shared.loops.len();
         RuntimeStats {
-            loops: loops.map(|(id, remote)| LoopStats::of(id, remote)).collect(),
+            loops: ids.map(|id| LoopStats::of(id, shared)).collect(),
         }
     }
 
@@ -85,11 +87,13 @@ impl RuntimeStats {
 }
 
 impl LoopStats {
-    fn of(id: usize, remote: &Remote) -> Self {
+    fn of(id: usize, shared: &Shared) -> Self {
+        let remote = &shared.loops[id];
         let counters = &remote.counters;
         let ledger = remote.members.ledger();
         LoopStats {
             id: LoopId(id),
+            is_parked: shared.idle.is_idle(id),
             turns: counters.turns.get(),
             polls: counters.polls.get(),
             events: counters.events.get(),

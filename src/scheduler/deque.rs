@@ -103,10 +103,6 @@ impl SharedQueue {
         self.injector.is_empty()
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.gate.is_closed()
-    }
-
     /// Closes the queue and ends what is in it.
     pub(crate) fn close(&self) {
         self.gate.close();

@@ -459,10 +459,6 @@ impl Worker {
         self.stopping.set(true);
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed.get()
-    }
-
     pub(crate) fn insert_io(&self, handler: Rc<dyn IoHandler>) -> IoKey {
         self.io.borrow_mut().insert(handler)
     }
@@ -500,7 +496,13 @@ impl Worker {
         // Entered, so that wake-ups caused by destructors come here and are dropped. A loop that is
         // closed from inside another one does without: they then go to the closed inbox.
         let _entered = context::enter(self).ok();
-        self.catch(|| self.remote().members.close().into_iter().for_each(Waker::wake));
+        self.catch(|| {
+            self.remote()
+                .members
+                .close()
+                .into_iter()
+                .for_each(Waker::wake)
+        });
         let mut messages = Vec::new();
         self.remote().inbox.close(&mut messages);
         self.catch(|| drop(messages));

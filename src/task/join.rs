@@ -15,7 +15,6 @@ use crate::task::word::{CancelRequest, TaskWord};
 /// What a panic carries.
 pub(crate) type Panic = Box<dyn Any + Send>;
 
-
 /// Names a task, unique within its runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId(pub(crate) u64);
@@ -162,7 +161,7 @@ impl<T> JoinHandle<T> {
     /// True if the task has ended, in whatever way.
     pub fn is_finished(&self) -> bool {
         match &self.inner {
-            Inner::Live(live) => live.task.is_finished(),
+            Inner::Live(live) => live.word.is_done(),
             Inner::Refused | Inner::Taken => true,
         }
     }

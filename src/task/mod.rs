@@ -36,7 +36,7 @@ use std::task::{Context, Poll};
 use async_task::{Builder, ScheduleInfo, WithInfo};
 use pin_project_lite::pin_project;
 
-use crate::task::join::{JoinError, JoinHandle, Panic};
+use crate::task::join::{JoinError, JoinHandle, Panic, panic_text};
 use crate::task::word::TaskWord;
 
 pub(crate) use crate::task::join::TaskId;
@@ -51,6 +51,14 @@ pub(crate) struct TaskMeta {
     pub(crate) id: TaskId,
     /// Where it was spawned.
     pub(crate) location: &'static Location<'static>,
+}
+
+impl TaskMeta {
+    /// The standard panic hook has printed where it happened; this says in which task.
+    fn report_panic(&self, payload: &Panic) {
+        let message = panic_text(payload.as_ref()).unwrap_or("(not a text)");
+        tracing::error!(task = %self.id, spawned_at = %self.location, message, "a task panicked");
+    }
 }
 
 /// How a task ended, for the ledger.
@@ -79,7 +87,7 @@ where
     G: Membership + Send + 'static,
     S: Fn(Runnable, ScheduleInfo) + Send + Sync + 'static,
 {
-    let (body, word) = Body::new(future, membership);
+    let (body, word) = Body::new(future, membership, meta);
     let (runnable, task) = Builder::new()
         .metadata(meta)
         .spawn(move |_| body, WithInfo(schedule));
@@ -100,7 +108,7 @@ where
     G: Membership + 'static,
     S: Fn(Runnable, ScheduleInfo) + Send + Sync + 'static,
 {
-    let (body, word) = Body::new(future, membership);
+    let (body, word) = Body::new(future, membership, meta);
     let (runnable, task) = Builder::new()
         .metadata(meta)
         .spawn_local(move |_| body, WithInfo(schedule));
@@ -115,6 +123,7 @@ pin_project! {
         future: Option<F>,
         membership: Option<G>,
         word: Arc<TaskWord>,
+        meta: TaskMeta,
     }
 
     impl<F, G: Membership> PinnedDrop for Body<F, G> {
@@ -130,6 +139,7 @@ pin_project! {
             match dropped {
                 Ok(()) => membership.leave(Ended::Cancelled),
                 Err(payload) => {
+                    this.meta.report_panic(&payload);
                     membership.leave(Ended::Panicked);
                     drop_payload(payload);
                 }
@@ -139,12 +149,13 @@ pin_project! {
 }
 
 impl<F, G: Membership> Body<F, G> {
-    fn new(future: F, membership: G) -> (Self, Arc<TaskWord>) {
+    fn new(future: F, membership: G, meta: TaskMeta) -> (Self, Arc<TaskWord>) {
         let word = Arc::new(TaskWord::new());
         let body = Body {
             future: Some(future),
             membership: Some(membership),
             word: Arc::clone(&word),
+            meta,
         };
         (body, word)
     }
@@ -178,6 +189,7 @@ impl<F: Future, G: Membership> Future for Body<F, G> {
             Ok(Poll::Ready(result)) => result,
             Err(payload) => {
                 this.word.body_dropped();
+                this.meta.report_panic(&payload);
                 Err(JoinError::Panicked(payload))
             }
         };

@@ -49,7 +49,10 @@ pub struct InvalidLimits(pub WriteLimits);
 impl fmt::Display for InvalidLimits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let WriteLimits { high, low } = self.0;
-        write!(f, "write limits: low ({low}) must not be above high ({high})")
+        write!(
+            f,
+            "write limits: low ({low}) must not be above high ({high})"
+        )
     }
 }
 

@@ -17,7 +17,7 @@ use crate::driver::{IoKey, Ready};
 use crate::error::NetError;
 use crate::net::TcpStream;
 use crate::net::accept::{ACCEPTS_PER_TURN, AcceptError, Backoff};
-use crate::net::server::{ListenerGuard, Server, ServerCore};
+use crate::net::server::{ListenerGuard, Place, Server, ServerCore};
 use crate::net::socket::{self, ListenOptions, ListenSocket};
 use crate::runtime::{LocalLoop, LoopHandle};
 use crate::scheduler::IoHandler;
@@ -199,9 +199,9 @@ impl Listener {
     /// Accepts up to the budget of a turn.
     fn accept_batch(self: &Rc<Self>) {
         for _ in 0..ACCEPTS_PER_TURN {
-            if self.core.is_full() && !self.core.is_closing() {
+            let Some(place) = self.core.reserve() else {
                 return self.rest(FULL_PAUSE);
-            }
+            };
             let accepted = match &*self.socket.borrow() {
                 Some((listener, _)) => socket::accept(listener, self.nodelay),
                 None => return,
@@ -209,7 +209,7 @@ impl Listener {
             let error = match accepted {
                 Ok((socket, peer)) => {
                     self.backoff.set(Backoff::new());
-                    self.connect(socket, peer);
+                    self.connect(socket, peer, place);
                     continue;
                 }
                 Err(error) => error,
@@ -236,8 +236,8 @@ impl Listener {
         self.look_again();
     }
 
-    fn connect(&self, socket: OwnedFd, peer: SocketAddr) {
-        let open = self.core.open();
+    fn connect(&self, socket: OwnedFd, peer: SocketAddr, place: Place) {
+        let open = place.fill();
         let factory = Rc::clone(&self.factory);
         let made = catch_unwind(AssertUnwindSafe(|| (factory.borrow_mut())()));
         match made {
