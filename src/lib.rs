@@ -2,9 +2,73 @@
 //!
 //! Each loop has its own selector, timer wheel, queues and listeners; idle loops take movable tasks
 //! from busy ones. The concepts are those of PEP 3156 and today's asyncio (`call_soon`, `call_later`,
-//! futures, tasks, transports, protocols), kept to the letter *per loop* for loop-bound work. No
-//! `unsafe` code.
-#![cfg_attr(not(target_os = "linux"), allow(unused))]
+//! tasks, transports, protocols), kept to the letter *per loop* for loop-bound work. No `unsafe` code.
+//!
+//! Two ways to write a server, on the same loops:
+//!
+//! - **callbacks**: a [`Protocol`] is called by its home loop and stays there. It need not be `Send`
+//!   and shares state with its neighbours through `Rc`. The cheapest way.
+//! - **tasks**: an async function a connection, over a [`TcpStream`]. Its steps run wherever a loop
+//!   is free.
+//!
+//! ```
+//! use garland::{Builder, ListenOptions, Protocol, TcpStream, Transport};
+//!
+//! /// Answers each line with the number of bytes seen so far on this loop.
+//! struct Count {
+//!     seen: std::rc::Rc<std::cell::Cell<usize>>,
+//! }
+//!
+//! impl Protocol for Count {
+//!     fn data_received(&mut self, transport: &Transport, data: &[u8]) {
+//!         self.seen.set(self.seen.get() + data.len());
+//!         transport.write(format!("{}\n", self.seen.get()).as_bytes());
+//!     }
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let runtime = Builder::new().loops(2).start()?;
+//!
+//!     // Called once on each loop: state of that loop, and the factory of its protocols.
+//!     let server = runtime.handle().create_server(
+//!         "127.0.0.1:0".parse::<ListenOptions>()?,
+//!         |_local| {
+//!             let seen = std::rc::Rc::default();
+//!             move || Count { seen: std::rc::Rc::clone(&seen) }
+//!         },
+//!     )?;
+//!
+//!     // The client is a task; it may run on either loop.
+//!     let addr = server.local_addr();
+//!     let (answer, answered) = std::sync::mpsc::channel();
+//!     runtime.handle().spawn(async move {
+//!         let stream = TcpStream::connect(addr).await?;
+//!         stream.write_all(b"four").await?;
+//!         let mut buf = [0; 16];
+//!         let n = stream.read(&mut buf).await?;
+//!         answer.send(String::from_utf8_lossy(&buf[..n]).into_owned()).ok();
+//!         Ok::<(), std::io::Error>(())
+//!     });
+//!     assert_eq!(answered.recv()?, "4\n");
+//!
+//!     let report = runtime.shutdown(std::time::Duration::from_secs(5));
+//!     assert!(report.is_clean(), "{report}");
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # The layers
+//!
+//! ```text
+//!   transport   Protocol, Transport, create_server          sockets that call a protocol
+//!   net         TcpStream, TcpListener, serve     time      sockets and waiting for tasks
+//!   runtime     Builder, Runtime, LoopHandle, LocalLoop     what a user holds in the hand
+//!   scheduler   the loop: queues, stealing, parking         who runs what, where, when
+//!   task        one future, spawn to join  |  driver        selector, slots, wheel, clock
+//!   atomics, config, error                                  what all of them stand on
+//! ```
+//!
+//! A module knows the lines below its own, never its own line or a higher one.
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!(
@@ -46,3 +110,8 @@ pub use crate::task::join::{JoinError, JoinHandle, TaskId};
 pub use crate::task::yield_now::{YieldNow, yield_now};
 pub use crate::time::{Interval, Sleep, Timeout, interval, sleep, sleep_until, timeout};
 pub use crate::transport::{AfterEof, InvalidLimits, Protocol, Transport, WriteLimits};
+
+/// The README's examples are run like those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

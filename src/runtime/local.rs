@@ -38,8 +38,6 @@ use crate::task::join::JoinHandle;
 /// local.call_soon(move || first.borrow_mut().push("soon"));
 /// runtime.run_forever()?;
 /// assert_eq!(*seen.borrow(), ["soon", "later"]);
-/// # Ok::<(), garland::LoopError>(())
-/// # .map_err(|e| e).map(|_: ()| ()).map_err(Box::<dyn std::error::Error>::from)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
