@@ -176,6 +176,10 @@ impl<F: Future> Future for Timeout<F> {
     }
 }
 
+/// Nothing comes due after this: it is the range of a loop's clock, 584 years. A longer period would
+/// only overflow the timetable.
+const LONGEST_PERIOD: Duration = Duration::from_nanos(u64::MAX);
+
 /// Ticks every `period`, the first time after one period.
 ///
 /// # Panics
@@ -196,6 +200,7 @@ impl<F: Future> Future for Timeout<F> {
 /// ```
 pub fn interval(period: Duration) -> Interval {
     assert!(!period.is_zero(), "an interval has a period above zero");
+    let period = period.min(LONGEST_PERIOD);
     Interval {
         period,
         next: None,
