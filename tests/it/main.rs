@@ -1,0 +1,13 @@
+//! The library as its users see it: one test binary, one module per situation.
+//!
+//! A test's name is a claim; where it proves a row of the conformance table it begins with the row
+//! (`time_04_...`). Nothing here sleeps to be lucky: a test turns a manual clock, or waits for what
+//! it needs with a bound and fails with a dump of the loops' numbers. Every test ends with the
+//! ledger at zero.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests stand outside of the loops: they may start, stop and time threads"
+)]
+
+mod support;
+mod timers;
