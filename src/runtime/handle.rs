@@ -106,8 +106,11 @@ impl LoopHandle {
     /// Loop 0 returns from `run_forever` or `block_on` and may be run again. A loop with a thread of
     /// its own rests until the shutdown; movable tasks in its deque go to the others.
     pub fn stop(&self) {
-        // A closed loop has stopped for good.
-        drop(self.home.send(Message::Stop));
+        self.home.if_here(|worker| match worker {
+            Some(worker) => worker.stop(),
+            // A closed loop has stopped for good.
+            None => drop(self.home.send(Message::Stop)),
+        });
     }
 
     /// What the loops have done so far.
