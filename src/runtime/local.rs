@@ -111,7 +111,8 @@ impl LocalLoop {
         F: Future + 'static,
         F::Output: 'static,
     {
-        self.worker.home().spawn_bound(future, Location::caller())
+        let home = self.worker.home();
+        home.spawn_bound(&self.worker, future, Location::caller())
     }
 
     /// Ends the run of this loop when its present batch is done. Before a run: that run makes one

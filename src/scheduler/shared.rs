@@ -141,9 +141,8 @@ impl Home {
     {
         let home = Arc::clone(self);
         let schedule = move |task, info| home.schedule_movable(task, info);
-        self.admit(location, |member, meta| {
-            crate::task::movable(future, member, meta, schedule)
-        })
+        let make = |member, meta| crate::task::movable(future, member, meta, schedule);
+        self.admit(location, make, Runnable::schedule)
     }
 
     /// Spawns a task made by `make` on this loop, which alone will run it.
@@ -163,14 +162,16 @@ impl Home {
             make: Some(make),
             future: None,
         };
-        self.admit(location, |member, meta| {
-            crate::task::movable(future, member, meta, schedule)
-        })
+        let make = |member, meta| crate::task::movable(future, member, meta, schedule);
+        self.admit(location, make, Runnable::schedule)
     }
 
-    /// Spawns a loop-bound task. On the thread of this loop only: it is where the task will run.
+    /// Spawns a loop-bound task. On the thread of this loop only: it is where the task will run. Its
+    /// first step goes straight to the ready queue, also while the loop is not run: the way through
+    /// the inbox would put it behind callbacks that were scheduled later (CALL-02).
     pub(crate) fn spawn_bound<F>(
         self: &Arc<Self>,
+        worker: &Worker,
         future: F,
         location: &'static Location<'static>,
     ) -> JoinHandle<F::Output>
@@ -180,15 +181,15 @@ impl Home {
     {
         let home = Arc::clone(self);
         let schedule = move |task, _| home.schedule_bound(task);
-        self.admit(location, |member, meta| {
-            crate::task::bound(future, member, meta, schedule)
-        })
+        let make = |member, meta| crate::task::bound(future, member, meta, schedule);
+        self.admit(location, make, |task| worker.push_ready(Handle::Task(task)))
     }
 
     fn admit<T>(
         self: &Arc<Self>,
         location: &'static Location<'static>,
         make: impl FnOnce(Member, TaskMeta) -> (Runnable, JoinHandle<T>),
+        start: impl FnOnce(Runnable),
     ) -> JoinHandle<T> {
         let members = &self.remote().members;
         let Some(place) = members.join() else {
@@ -202,7 +203,7 @@ impl Home {
         let id = TaskId(place.number * loops + self.id as u64);
         let (task, handle) = make(member, TaskMeta { id, location });
         if members.fill(place, task.waker()) {
-            task.schedule();
+            start(task);
         } else {
             drop(task);
         }
