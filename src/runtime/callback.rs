@@ -5,9 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::driver::wheel::TimerKey;
-use crate::driver::{LocalTimerKey, TimerTarget};
-use crate::scheduler::{Callback, SharedCallback, Worker};
+use crate::scheduler::{ArmedCallback, Callback, SharedCallback, Worker};
 
 /// A callback scheduled by [`call_soon`](crate::LocalLoop::call_soon).
 ///
@@ -67,21 +65,17 @@ impl fmt::Debug for ThreadsafeCallHandle {
 pub struct TimerHandle {
     callback: Rc<dyn Callback>,
     worker: Rc<Worker>,
-    local: LocalTimerKey,
-    timer: TimerKey,
+    timer: Option<ArmedCallback>,
     when: Instant,
 }
 
 impl TimerHandle {
     pub(crate) fn new(worker: &Rc<Worker>, callback: Rc<dyn Callback>, deadline: u64) -> Self {
-        let driver = worker.driver();
-        let local = worker.insert_timer(Rc::clone(&callback));
         TimerHandle {
+            timer: worker.arm_callback(deadline, &callback),
             callback,
             worker: Rc::clone(worker),
-            local,
-            timer: driver.arm_timer(deadline, TimerTarget::Local(local)),
-            when: driver.clock().instant_at(deadline),
+            when: worker.driver().clock().instant_at(deadline),
         }
     }
 
@@ -93,8 +87,8 @@ impl TimerHandle {
     /// Keeps the callback from running, drops what it captured and frees its timer, at once. False
     /// if it has run or was cancelled before.
     pub fn cancel(&self) -> bool {
-        if self.worker.driver().cancel_timer(self.timer).is_some() {
-            self.worker.remove_timer(self.local);
+        if let Some(timer) = self.timer {
+            self.worker.disarm_callback(timer);
         }
         self.callback.cancel()
     }

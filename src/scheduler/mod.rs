@@ -76,4 +76,4 @@ pub(crate) use crate::scheduler::ready::{
     Callback, CallbackCell, Handle, IoHandler, Message, SharedCallback, SharedCallbackCell,
 };
 pub(crate) use crate::scheduler::shared::{Home, Remote, Shared};
-pub(crate) use crate::scheduler::worker::Worker;
+pub(crate) use crate::scheduler::worker::{ArmedCallback, Worker};

@@ -30,6 +30,21 @@ pub(crate) enum Handle {
     Root,
 }
 
+impl Handle {
+    /// Ends it without running it. What a callback captured goes now, whoever still holds its handle.
+    pub(crate) fn discard(self) {
+        match self {
+            Handle::Call(callback) => {
+                callback.cancel();
+            }
+            Handle::SharedCall(callback) => {
+                callback.cancel();
+            }
+            Handle::Visit(_) | Handle::Io(..) | Handle::Task(_) | Handle::Root => {}
+        }
+    }
+}
+
 /// Runs once, on the loop it was sent to.
 pub(crate) type Visit = Box<dyn FnOnce(&Rc<Worker>) + Send>;
 
@@ -40,6 +55,18 @@ pub(crate) enum Message {
     Task(Runnable),
     Root,
     Stop,
+}
+
+impl Message {
+    /// Ends it without running it, as [`Handle::discard`].
+    pub(crate) fn discard(self) {
+        match self {
+            Message::SharedCall(callback) => {
+                callback.cancel();
+            }
+            Message::Visit(_) | Message::Task(_) | Message::Root | Message::Stop => {}
+        }
+    }
 }
 
 impl fmt::Debug for Message {

@@ -19,6 +19,7 @@ use async_task::ScheduleInfo;
 use slotmap::SlotMap;
 
 use crate::driver::selector::{Batch, Collected};
+use crate::driver::wheel::TimerKey;
 use crate::driver::{Driver, IoKey, LocalTimerKey, Ready, TimerTarget};
 use crate::error::LoopError;
 use crate::scheduler::context;
@@ -44,7 +45,7 @@ pub(crate) struct Worker {
     deque: LocalDeque,
     ready: RefCell<VecDeque<Handle>>,
     io: RefCell<SlotMap<IoKey, Rc<dyn IoHandler>>>,
-    timers: RefCell<SlotMap<LocalTimerKey, Rc<dyn Callback>>>,
+    timers: RefCell<SlotMap<LocalTimerKey, (TimerKey, Rc<dyn Callback>)>>,
     read_buffer: RefCell<Box<[u8]>>,
     intake: RefCell<Intake>,
     /// Set while this loop is counted as searching between two turns.
@@ -59,6 +60,13 @@ pub(crate) struct Worker {
     closed: Cell<bool>,
     last_batch: Cell<usize>,
     rng: RefCell<fastrand::Rng>,
+}
+
+/// Names the timer of a callback: its place in the table of the loop, and in the wheel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ArmedCallback {
+    key: LocalTimerKey,
+    timer: TimerKey,
 }
 
 /// Buffers for what a turn takes in, kept from turn to turn.
@@ -297,8 +305,8 @@ impl Worker {
             match target {
                 TimerTarget::Task(waker) => waker.wake(),
                 TimerTarget::Local(key) => {
-                    let callback = self.timers.borrow_mut().remove(key);
-                    if let Some(callback) = callback {
+                    let fired = self.timers.borrow_mut().remove(key);
+                    if let Some((_, callback)) = fired {
                         self.push_ready(Handle::Call(callback));
                     }
                 }
@@ -438,7 +446,7 @@ impl Worker {
     /// Appends to the ready queue; a closed loop drops it.
     pub(crate) fn push_ready(&self, handle: Handle) {
         if self.closed.get() {
-            return drop(handle);
+            return handle.discard();
         }
         self.ready.borrow_mut().push_back(handle);
     }
@@ -473,13 +481,33 @@ impl Worker {
         self.push_ready(Handle::Io(key, ready));
     }
 
-    pub(crate) fn insert_timer(&self, callback: Rc<dyn Callback>) -> LocalTimerKey {
-        self.timers.borrow_mut().insert(callback)
+    /// Arms a timer for a callback; a closed loop cancels the callback instead.
+    pub(crate) fn arm_callback(
+        &self,
+        deadline: u64,
+        callback: &Rc<dyn Callback>,
+    ) -> Option<ArmedCallback> {
+        if self.closed.get() {
+            callback.cancel();
+            return None;
+        }
+        let mut timers = self.timers.borrow_mut();
+        let key = timers.insert_with_key(|key| {
+            let timer = self.driver().arm_timer(deadline, TimerTarget::Local(key));
+            (timer, Rc::clone(callback))
+        });
+        Some(ArmedCallback {
+            key,
+            timer: timers[key].0,
+        })
     }
 
-    pub(crate) fn remove_timer(&self, key: LocalTimerKey) {
-        let removed = self.timers.borrow_mut().remove(key);
-        drop(removed);
+    /// Frees the timer of a callback, if it has not fired.
+    pub(crate) fn disarm_callback(&self, armed: ArmedCallback) {
+        if self.driver().cancel_timer(armed.timer).is_some() {
+            let removed = self.timers.borrow_mut().remove(armed.key);
+            drop(removed);
+        }
     }
 
     /// Lends the loop's read buffer. Not reentrant, and need not be: one handle runs at a time.
@@ -505,17 +533,26 @@ impl Worker {
         });
         let mut messages = Vec::new();
         self.remote().inbox.close(&mut messages);
-        self.catch(|| drop(messages));
+        let timers = std::mem::take(&mut *self.timers.borrow_mut());
+        // One by one: each may hold a destructor that panics, and two panics at once would abort.
+        for message in messages {
+            self.catch(|| message.discard());
+        }
         loop {
             let task = self.deque.pop();
             let handle = self.ready.borrow_mut().pop_front();
             if task.is_none() && handle.is_none() {
                 break;
             }
-            self.catch(|| drop((task, handle)));
+            self.catch(|| drop(task));
+            self.catch(|| handle.into_iter().for_each(Handle::discard));
         }
-        let timers = std::mem::take(&mut *self.timers.borrow_mut());
-        self.catch(|| drop(timers));
+        for (_, (timer, callback)) in timers {
+            drop(self.driver().cancel_timer(timer));
+            self.catch(|| {
+                callback.cancel();
+            });
+        }
         let handlers = std::mem::take(&mut *self.io.borrow_mut());
         for (_, handler) in handlers {
             self.catch(|| handler.handle_shutdown());
