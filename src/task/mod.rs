@@ -188,7 +188,9 @@ impl<F: Future, G: Membership> Future for Body<F, G> {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(result)) => result,
             Err(payload) => {
-                this.word.body_dropped();
+                // The panic is the result, even if a cancel came first: it is not kept from whoever
+                // asks. Without one a later cancel is told that it comes too late.
+                let _too_late_for_a_cancel: bool = this.word.finish();
                 this.meta.report_panic(&payload);
                 Err(JoinError::Panicked(payload))
             }
