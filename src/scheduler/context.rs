@@ -36,7 +36,10 @@ pub(crate) fn current() -> Option<Rc<Worker>> {
 /// Marks this thread as turning `worker`, until the guard is dropped.
 pub(crate) fn enter(worker: &Rc<Worker>) -> Result<Entered, LoopError> {
     CURRENT.with(|current| {
-        let mut current = current.borrow_mut();
+        // Borrowed: a destructor that runs below `with_current` tries to run a loop.
+        let Ok(mut current) = current.try_borrow_mut() else {
+            return Err(LoopError::OtherLoopRunning);
+        };
         match current.as_ref() {
             Some(running) if Rc::ptr_eq(running, worker) => Err(LoopError::Running),
             Some(_) => Err(LoopError::OtherLoopRunning),
