@@ -3,14 +3,15 @@
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use async_task::FallibleTask;
 
-use crate::task::TaskMeta;
 use crate::task::word::{CancelRequest, TaskWord};
+use crate::task::{TaskMeta, drop_payload};
 
 /// What a panic carries.
 pub(crate) type Panic = Box<dyn Any + Send>;
@@ -75,6 +76,34 @@ impl fmt::Display for JoinError {
 
 impl std::error::Error for JoinError {}
 
+/// The result of a task on its way to the handle. If nobody takes it, because the task is detached,
+/// a loop drops it inside async-task, which ends the process where a destructor panics; so that
+/// panic ends here.
+pub(crate) struct Outcome<T>(Option<Result<T, JoinError>>);
+
+impl<T> Outcome<T> {
+    pub(crate) fn new(result: Result<T, JoinError>) -> Self {
+        Outcome(Some(result))
+    }
+
+    fn into_result(mut self) -> Result<T, JoinError> {
+        self.0.take().expect("taken by nobody else")
+    }
+}
+
+impl<T> Drop for Outcome<T> {
+    fn drop(&mut self) {
+        let Some(result) = self.0.take() else {
+            return;
+        };
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(result))) {
+            let message = panic_text(payload.as_ref()).unwrap_or("(not a text)");
+            tracing::error!(message, "dropping the result of a detached task panicked");
+            drop_payload(payload);
+        }
+    }
+}
+
 /// A running task. Await it for its result.
 ///
 /// - Dropping the handle detaches the task: it goes on by itself.
@@ -108,7 +137,7 @@ enum Inner<T> {
 
 struct Live<T> {
     id: TaskId,
-    task: FallibleTask<Result<T, JoinError>, TaskMeta>,
+    task: FallibleTask<Outcome<T>, TaskMeta>,
     word: Arc<TaskWord>,
     /// Queues the task for the step in which its future is dropped.
     waker: Waker,
@@ -117,7 +146,7 @@ struct Live<T> {
 impl<T> JoinHandle<T> {
     pub(crate) fn new(
         id: TaskId,
-        task: async_task::Task<Result<T, JoinError>, TaskMeta>,
+        task: async_task::Task<Outcome<T>, TaskMeta>,
         word: Arc<TaskWord>,
         waker: Waker,
     ) -> Self {
@@ -183,7 +212,7 @@ impl<T> Future for JoinHandle<T> {
             Inner::Live(live) => {
                 let ended = std::task::ready!(Pin::new(&mut live.task).poll(cx));
                 // None: dropped while it waited in a queue, by the end of its runtime.
-                ended.unwrap_or(Err(JoinError::Cancelled))
+                ended.map_or(Err(JoinError::Cancelled), Outcome::into_result)
             }
             Inner::Refused => Err(JoinError::Cancelled),
             Inner::Taken => panic!("a JoinHandle was awaited again after it gave its result"),

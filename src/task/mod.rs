@@ -36,7 +36,7 @@ use std::task::{Context, Poll};
 use async_task::{Builder, ScheduleInfo, WithInfo};
 use pin_project_lite::pin_project;
 
-use crate::task::join::{JoinError, JoinHandle, Panic, panic_text};
+use crate::task::join::{JoinError, JoinHandle, Outcome, Panic, panic_text};
 use crate::task::word::TaskWord;
 
 pub(crate) use crate::task::join::TaskId;
@@ -162,7 +162,7 @@ impl<F, G: Membership> Body<F, G> {
 }
 
 impl<F: Future, G: Membership> Future for Body<F, G> {
-    type Output = Result<F::Output, JoinError>;
+    type Output = Outcome<F::Output>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
@@ -192,6 +192,11 @@ impl<F: Future, G: Membership> Future for Body<F, G> {
                 // asks. Without one a later cancel is told that it comes too late.
                 let _too_late_for_a_cancel: bool = this.word.finish();
                 this.meta.report_panic(&payload);
+                // What is left of the future goes here: async-task aborts where a destructor panics.
+                let dropped = catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
+                if let Err(second) = dropped {
+                    drop_payload(second);
+                }
                 Err(JoinError::Panicked(payload))
             }
         };
@@ -203,7 +208,7 @@ impl<F: Future, G: Membership> Future for Body<F, G> {
         if let Some(membership) = this.membership.take() {
             membership.leave(how);
         }
-        Poll::Ready(result)
+        Poll::Ready(Outcome::new(result))
     }
 }
 
