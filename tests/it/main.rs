@@ -11,3 +11,5 @@
 
 mod support;
 mod timers;
+mod tasks;
+mod callbacks;
