@@ -13,3 +13,6 @@ mod support;
 mod timers;
 mod tasks;
 mod callbacks;
+mod stealing;
+mod wakeups;
+mod shutdown;

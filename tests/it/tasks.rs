@@ -37,7 +37,9 @@ impl Drop for Bomb {
 }
 
 /// Panics in its first step, and again when it is dropped.
-struct PanicsTwice(#[expect(dead_code, reason = "held for its destructor")] Bomb);
+struct PanicsTwice {
+    _bomb: Bomb,
+}
 
 impl Future for PanicsTwice {
     type Output = ();
@@ -244,9 +246,11 @@ fn task_05_a_panic_of_a_destructor_is_the_result_of_its_task() {
 fn a_step_and_a_destructor_that_both_panic_make_one_panicked_task() {
     let runtime = lent(1);
     run(&runtime, async {
-        let error = spawn(PanicsTwice(Bomb)).await.expect_err("it panicked");
+        let error = spawn(PanicsTwice { _bomb: Bomb })
+            .await
+            .expect_err("it panicked");
         assert_eq!(error.panic_message(), Some("in its step"));
-        let error = garland::spawn_local(PanicsTwice(Bomb)).await;
+        let error = garland::spawn_local(PanicsTwice { _bomb: Bomb }).await;
         assert_eq!(
             error.expect_err("it panicked").panic_message(),
             Some("in its step")

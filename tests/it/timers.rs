@@ -467,7 +467,7 @@ fn interval_keeps_its_timetable_and_skips_missed_ticks() {
     let (runtime, clock) = on_auto_clock();
     let turned = clock.clone();
     run(&runtime, async move {
-        let start = garland::LocalLoop::current().expect("inside a loop").time();
+        let start = LocalLoop::current().expect("inside a loop").time();
         let mut ticks = interval(10 * MS);
         assert_eq!(ticks.tick().await - start, 10 * MS);
         // Late by less than a period: the next tick is on the timetable all the same.
