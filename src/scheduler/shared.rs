@@ -24,7 +24,7 @@ use crate::scheduler::inbox::Inbox;
 use crate::scheduler::ready::{Handle, Message};
 use crate::scheduler::worker::Worker;
 use crate::task::join::JoinHandle;
-use crate::task::members::Members;
+use crate::task::members::{Kind, Members};
 use crate::task::{Ended, Membership, Runnable, TaskId, TaskMeta};
 
 /// One runtime.
@@ -142,7 +142,7 @@ impl Home {
         let home = Arc::clone(self);
         let schedule = move |task, info| home.schedule_movable(task, info);
         let make = |member, meta| crate::task::movable(future, member, meta, schedule);
-        self.admit(location, make, Runnable::schedule)
+        self.admit(Kind::Movable, location, make, Runnable::schedule)
     }
 
     /// Spawns a task made by `make` on this loop, which alone will run it.
@@ -163,7 +163,7 @@ impl Home {
             future: None,
         };
         let make = |member, meta| crate::task::movable(future, member, meta, schedule);
-        self.admit(location, make, Runnable::schedule)
+        self.admit(Kind::Bound, location, make, Runnable::schedule)
     }
 
     /// Spawns a loop-bound task. On the thread of this loop only: it is where the task will run. Its
@@ -182,17 +182,20 @@ impl Home {
         let home = Arc::clone(self);
         let schedule = move |task, _| home.schedule_bound(task);
         let make = |member, meta| crate::task::bound(future, member, meta, schedule);
-        self.admit(location, make, |task| worker.push_ready(Handle::Task(task)))
+        self.admit(Kind::Bound, location, make, |task| {
+            worker.push_ready(Handle::Task(task))
+        })
     }
 
     fn admit<T>(
         self: &Arc<Self>,
+        kind: Kind,
         location: &'static Location<'static>,
         make: impl FnOnce(Member, TaskMeta) -> (Runnable, JoinHandle<T>),
         start: impl FnOnce(Runnable),
     ) -> JoinHandle<T> {
         let members = &self.remote().members;
-        let Some(place) = members.join() else {
+        let Some(place) = members.join(kind) else {
             return JoinHandle::refused();
         };
         let member = Member {
@@ -225,8 +228,8 @@ impl Home {
     fn schedule_bound(&self, task: Runnable) {
         self.if_here(|worker| match worker {
             Some(worker) => worker.push_ready(Handle::Task(task)),
-            // Its home is closed and has ended all its tasks, so this one never ran: ending it here
-            // is harmless.
+            // A home waits for its bound tasks before it closes its inbox: what comes back has never
+            // run, and holds nothing but what made it.
             None => drop(self.send(Message::Task(task))),
         });
     }

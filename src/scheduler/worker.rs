@@ -522,31 +522,25 @@ impl Worker {
             return;
         }
         // Entered, so that wake-ups caused by destructors come here and are dropped. A loop that is
-        // closed from inside another one does without: they then go to the closed inbox.
+        // closed from inside another one does without: they then come through the inbox.
         let _entered = context::enter(self).ok();
-        self.catch(|| {
-            self.remote()
-                .members
-                .close()
-                .into_iter()
-                .for_each(Waker::wake)
-        });
-        let mut messages = Vec::new();
-        self.remote().inbox.close(&mut messages);
-        let timers = std::mem::take(&mut *self.timers.borrow_mut());
-        // One by one: each may hold a destructor that panics, and two panics at once would abort.
-        for message in messages {
-            self.catch(|| message.discard());
+        for waker in self.remote().members.close() {
+            self.catch(|| waker.wake());
         }
+        let mut messages = Vec::new();
         loop {
-            let task = self.deque.pop();
-            let handle = self.ready.borrow_mut().pop_front();
-            if task.is_none() && handle.is_none() {
+            self.remote().inbox.take(&mut messages);
+            self.discard_queued(&mut messages);
+            if self.remote().members.bound() == 0 {
                 break;
             }
-            self.catch(|| drop(task));
-            self.catch(|| handle.into_iter().for_each(Handle::discard));
+            // A thread that wakes a bound task has it in its hands for some instructions: dropped
+            // there, by a closed inbox, it would be dropped on the wrong thread. Few come here.
+            std::thread::yield_now();
         }
+        self.remote().inbox.close(&mut messages);
+        self.discard_queued(&mut messages);
+        let timers = std::mem::take(&mut *self.timers.borrow_mut());
         for (_, (timer, callback)) in timers {
             drop(self.driver().cancel_timer(timer));
             self.catch(|| {
@@ -556,6 +550,23 @@ impl Worker {
         let handlers = std::mem::take(&mut *self.io.borrow_mut());
         for (_, handler) in handlers {
             self.catch(|| handler.handle_shutdown());
+        }
+    }
+
+    /// Drops what is queued here, one by one: each may hold a destructor that panics, and two panics
+    /// at once would abort.
+    fn discard_queued(&self, messages: &mut Vec<Message>) {
+        for message in messages.drain(..) {
+            self.catch(|| message.discard());
+        }
+        loop {
+            let task = self.deque.pop();
+            let handle = self.ready.borrow_mut().pop_front();
+            if task.is_none() && handle.is_none() {
+                return;
+            }
+            self.catch(|| drop(task));
+            self.catch(|| handle.into_iter().for_each(Handle::discard));
         }
     }
 }

@@ -18,10 +18,28 @@ pub(crate) struct Members {
 
 #[derive(Debug, Default)]
 struct List {
-    wakers: Slab<Option<Waker>>,
+    members: Slab<Entry>,
+    /// Members that only their home loop may run and drop; see [`Members::bound`].
+    bound: usize,
     /// Set by `close`, never cleared: no task joins a loop that has ended its members.
     closed: bool,
     ledger: Ledger,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// `None` until the place is filled.
+    waker: Option<Waker>,
+    kind: Kind,
+}
+
+/// Who may run and drop a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Any thread.
+    Movable,
+    /// Its home loop alone.
+    Bound,
 }
 
 /// What became of the tasks of one list: `joined` = `finished` + `cancelled` + `panicked` + live.
@@ -43,14 +61,14 @@ pub(crate) struct Place {
 
 impl Members {
     /// Reserves a place; `None` if the loop is closed.
-    pub(crate) fn join(&self) -> Option<Place> {
+    pub(crate) fn join(&self, kind: Kind) -> Option<Place> {
         let mut list = self.lock();
         if list.closed {
             return None;
         }
         list.ledger.joined += 1;
         let number = list.ledger.joined;
-        let key = list.wakers.insert(None);
+        let key = list.members.insert(Entry { waker: None, kind });
         Some(Place { key, number })
     }
 
@@ -59,8 +77,16 @@ impl Members {
     #[must_use]
     pub(crate) fn fill(&self, place: Place, waker: Waker) -> bool {
         let mut list = self.lock();
-        list.wakers[place.key] = Some(waker);
-        !list.closed
+        if list.closed {
+            drop(list);
+            // Its drop may free the task: not under the lock.
+            drop(waker);
+            return false;
+        }
+        let entry = &mut list.members[place.key];
+        entry.waker = Some(waker);
+        list.bound += usize::from(entry.kind == Kind::Bound);
+        true
     }
 
     pub(crate) fn leave(&self, key: usize, how: Ended) {
@@ -70,26 +96,36 @@ impl Members {
             Ended::Cancelled => list.ledger.cancelled += 1,
             Ended::Panicked => list.ledger.panicked += 1,
         }
-        let waker = list.wakers.remove(key);
+        let entry = list.members.remove(key);
+        if entry.kind == Kind::Bound && entry.waker.is_some() {
+            list.bound -= 1;
+        }
         drop(list);
         // Its drop may free the task: not under the lock.
-        drop(waker);
+        drop(entry);
     }
 
     /// Refuses new members and returns the wakers of those there are.
     pub(crate) fn close(&self) -> Vec<Waker> {
         let mut list = self.lock();
         list.closed = true;
-        list.wakers
+        list.members
             .iter()
-            .filter_map(|(_, waker)| waker.clone())
+            .filter_map(|(_, entry)| entry.waker.clone())
             .collect()
+    }
+
+    /// Bound members that have filled their place and have not ended. After
+    /// [`close`](Members::close) and a wake of each, one that is in no queue of its loop is on its
+    /// way there, in the hands of a thread that woke it.
+    pub(crate) fn bound(&self) -> usize {
+        self.lock().bound
     }
 
     pub(crate) fn ledger(&self) -> Ledger {
         let list = self.lock();
         Ledger {
-            live: list.wakers.len() as u64,
+            live: list.members.len() as u64,
             ..list.ledger
         }
     }
