@@ -45,7 +45,7 @@ pub(crate) struct Worker {
     deque: LocalDeque,
     ready: RefCell<VecDeque<Handle>>,
     io: RefCell<SlotMap<IoKey, Rc<dyn IoHandler>>>,
-    timers: RefCell<SlotMap<LocalTimerKey, (TimerKey, Rc<dyn Callback>)>>,
+    timers: RefCell<CallbackTimers>,
     read_buffer: RefCell<Box<[u8]>>,
     intake: RefCell<Intake>,
     /// Set while this loop is counted as searching between two turns.
@@ -61,6 +61,9 @@ pub(crate) struct Worker {
     last_batch: Cell<usize>,
     rng: RefCell<fastrand::Rng>,
 }
+
+/// Callbacks that wait for their deadline, each beside its place in the wheel.
+type CallbackTimers = SlotMap<LocalTimerKey, (TimerKey, Rc<dyn Callback>)>;
 
 /// Names the timer of a callback: its place in the table of the loop, and in the wheel.
 #[derive(Clone, Copy, Debug)]

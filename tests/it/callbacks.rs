@@ -66,11 +66,7 @@ fn loop_02_block_on_gives_the_output_of_a_borrowing_future() {
 #[test]
 fn loop_02_a_panic_of_the_future_reaches_the_caller_and_the_loop_runs_again() {
     let runtime = lent(1);
-    let run_it = || {
-        runtime
-            .block_on(async { panic!("of the root") })
-            .map(|()| ())
-    };
+    let run_it = || runtime.block_on(async { panic!("of the root") });
     let payload = catch_unwind(AssertUnwindSafe(run_it)).expect_err("it panics");
     assert_eq!(payload.downcast_ref::<&str>(), Some(&"of the root"));
     assert!(LoopHandle::current().is_none());
@@ -554,7 +550,8 @@ fn run_05_the_root_future_is_polled_once_for_many_wake_ups() {
             if std::mem::take(&mut pending_once) {
                 for _ in 0..10 {
                     cx.waker().wake_by_ref();
-                    cx.waker().clone().wake();
+                    let own = cx.waker().clone();
+                    own.wake();
                 }
                 return Poll::Pending;
             }

@@ -12,6 +12,7 @@
 mod support;
 mod timers;
 mod tasks;
+mod panics;
 mod callbacks;
 mod stealing;
 mod wakeups;

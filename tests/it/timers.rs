@@ -431,7 +431,8 @@ fn a_sleep_outlives_the_task_that_polled_it_first() {
         let (sender, receiver) = async_channel::bounded(1);
         garland::spawn(async move {
             let mut sleep = Box::pin(sleep(5 * MS));
-            poll_fn(|cx| Poll::Ready(assert!(sleep.as_mut().poll(cx).is_pending()))).await;
+            let is_armed = poll_fn(|cx| Poll::Ready(sleep.as_mut().poll(cx).is_pending()));
+            assert!(is_armed.await);
             sender.send(sleep).await.expect("the receiver lives");
         });
         let sleep = receiver.recv().await.expect("the task sends");
