@@ -6,14 +6,12 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 
-use crate::driver::wheel::TimerKey;
-use crate::driver::{Driver, TimerTarget};
+use crate::driver::TimerEntry;
 use crate::error::TimedOut;
 use crate::runtime::LocalLoop;
 
@@ -56,7 +54,7 @@ pub struct Sleep {
 
 enum State {
     New(When),
-    Armed { driver: Arc<Driver>, key: TimerKey },
+    Armed(TimerEntry),
     Done,
 }
 
@@ -64,21 +62,6 @@ enum State {
 enum When {
     After(Duration),
     At(Instant),
-}
-
-impl Sleep {
-    /// Forgets the present timer and waits anew, until `deadline`.
-    fn reset(&mut self, deadline: Instant) {
-        self.disarm();
-        self.state = State::New(When::At(deadline));
-    }
-
-    fn disarm(&mut self) {
-        if let State::Armed { driver, key } = &self.state {
-            // None: it has fired, and its waker was used up.
-            drop(driver.cancel_timer(*key));
-        }
-    }
 }
 
 impl Future for Sleep {
@@ -89,19 +72,15 @@ impl Future for Sleep {
             State::New(when) => {
                 let local = LocalLoop::current();
                 let local = local.expect("a sleep is polled inside a loop");
-                let driver = Arc::clone(local.driver());
-                let deadline = match when {
-                    When::After(delay) => driver.clock().ns_after(*delay),
-                    When::At(instant) => driver.clock().ns_at(*instant),
-                };
-                let key = driver.arm_timer(deadline, TimerTarget::Task(cx.waker().clone()));
-                self.state = State::Armed { driver, key };
+                let waker = cx.waker().clone();
+                self.state = State::Armed(match *when {
+                    When::After(delay) => local.timer_after(delay, waker),
+                    When::At(instant) => local.timer_at(instant, waker),
+                });
                 Poll::Pending
             }
-            State::Armed { driver, key } => {
-                if driver.update_timer(*key, cx.waker()) {
-                    return Poll::Pending;
-                }
+            State::Armed(timer) => {
+                std::task::ready!(timer.poll(cx));
                 self.state = State::Done;
                 Poll::Ready(())
             }
@@ -110,17 +89,11 @@ impl Future for Sleep {
     }
 }
 
-impl Drop for Sleep {
-    fn drop(&mut self) {
-        self.disarm();
-    }
-}
-
 impl fmt::Debug for Sleep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.state {
             State::New(_) => "Sleep(not polled)",
-            State::Armed { .. } => "Sleep(armed)",
+            State::Armed(_) => "Sleep(armed)",
             State::Done => "Sleep(done)",
         })
     }
@@ -229,7 +202,7 @@ impl Interval {
             Some(due) => due,
             None => {
                 let due = now() + self.period;
-                self.sleep.reset(due);
+                self.sleep = sleep_until(due);
                 self.next = Some(due);
                 due
             }
@@ -237,7 +210,7 @@ impl Interval {
         (&mut self.sleep).await;
         let next = skip_missed(due, self.period, now());
         self.next = Some(next);
-        self.sleep.reset(next);
+        self.sleep = sleep_until(next);
         due
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod readiness;
 pub(crate) mod registration;
 pub(crate) mod selector;
 pub(crate) mod slots;
+pub(crate) mod timer;
 pub(crate) mod wheel;
 
 use std::fmt;
@@ -31,6 +32,7 @@ use crate::driver::wheel::{TimerKey, Wheel};
 pub(crate) use crate::driver::readiness::{Direction, Ready};
 pub(crate) use crate::driver::registration::Registration;
 pub(crate) use crate::driver::slots::IoKey;
+pub(crate) use crate::driver::timer::TimerEntry;
 
 /// Timers released in one go; the rest follows in the next turn, so that a storm of deadlines does
 /// not keep a loop from its sockets. Guessed, as the selector's larger batch.

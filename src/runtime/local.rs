@@ -6,9 +6,10 @@ use std::marker::PhantomData;
 use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use crate::driver::Driver;
+use crate::driver::{Driver, TimerEntry};
 use crate::runtime::LoopId;
 use crate::runtime::callback::{CallHandle, TimerHandle};
 use crate::runtime::handle::LoopHandle;
@@ -119,6 +120,16 @@ impl LocalLoop {
     /// turn without waiting.
     pub fn stop(&self) {
         self.worker.stop();
+    }
+
+    pub(crate) fn timer_after(&self, delay: Duration, waker: Waker) -> TimerEntry {
+        let driver = self.driver();
+        TimerEntry::new(driver, driver.clock().ns_after(delay), waker)
+    }
+
+    pub(crate) fn timer_at(&self, when: Instant, waker: Waker) -> TimerEntry {
+        let driver = self.driver();
+        TimerEntry::new(driver, driver.clock().ns_at(when), waker)
     }
 
     pub(crate) fn worker(&self) -> &Rc<Worker> {

@@ -1,0 +1,42 @@
+//! The timer of one waiting task, armed on one loop's wheel.
+//!
+//! It stays on that wheel wherever its task goes (MC-06). Dropping it disarms it.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use crate::driver::wheel::TimerKey;
+use crate::driver::{Driver, TimerTarget};
+
+/// An armed timer, or one that has fired.
+#[derive(Debug)]
+pub(crate) struct TimerEntry {
+    driver: Arc<Driver>,
+    key: TimerKey,
+}
+
+impl TimerEntry {
+    /// Arms a timer for `deadline`, in nanoseconds of the driver's clock; it wakes `waker` once.
+    pub(crate) fn new(driver: &Arc<Driver>, deadline: u64, waker: Waker) -> Self {
+        TimerEntry {
+            key: driver.arm_timer(deadline, TimerTarget::Task(waker)),
+            driver: Arc::clone(driver),
+        }
+    }
+
+    /// Ready once it has fired; until then the latest caller's waker waits.
+    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.driver.update_timer(self.key, cx.waker()) {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    }
+}
+
+impl Drop for TimerEntry {
+    fn drop(&mut self) {
+        // None: it has fired, and its waker was used up.
+        drop(self.driver.cancel_timer(self.key));
+    }
+}
