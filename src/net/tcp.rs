@@ -123,19 +123,19 @@ impl TcpStream {
     /// Dropping the future closes the socket.
     ///
     /// # Errors
-    /// That of the last address tried, or of the look-up.
+    /// That of the look-up, or of the one address tried; with several, one error that tells what
+    /// each of them said.
     pub async fn connect(addrs: impl ToSocketAddrs) -> Result<Self, NetError> {
         let addrs = addrs.to_socket_addrs();
         let addrs = addrs.map_err(|error| NetError::new("look up the address", None, error))?;
-        let nothing = io::Error::new(io::ErrorKind::InvalidInput, "no address was given");
-        let mut last = NetError::new("connect", None, nothing);
+        let mut failures = Vec::new();
         for addr in addrs {
             match Self::connect_one(addr).await {
                 Ok(stream) => return Ok(stream),
-                Err(error) => last = NetError::new("connect to", Some(addr), error),
+                Err(error) => failures.push(NetError::new("connect to", Some(addr), error)),
             }
         }
-        Err(last)
+        Err(all_refused(failures))
     }
 
     async fn connect_one(addr: SocketAddr) -> io::Result<Self> {
@@ -284,6 +284,24 @@ impl TcpStream {
             Ok((sent, extent(sent, data.len())))
         })
     }
+}
+
+/// CONN-03: one failure is itself, several become one error that tells them all.
+fn all_refused(mut failures: Vec<NetError>) -> NetError {
+    if failures.len() == 1 {
+        return failures.remove(0);
+    }
+    let Some(first) = failures.first() else {
+        let nothing = io::Error::new(io::ErrorKind::InvalidInput, "no address was given");
+        return NetError::new("connect", None, nothing);
+    };
+    let kind = first.kind();
+    let texts: Vec<String> = failures.iter().map(NetError::to_string).collect();
+    NetError::new(
+        "connect to any address",
+        None,
+        io::Error::new(kind, texts.join("; ")),
+    )
 }
 
 fn extent(done: usize, asked: usize) -> Extent {
