@@ -101,10 +101,11 @@ impl LocalLoop {
     /// Connects to the first address that answers, and gives the connection the protocol that
     /// `factory` makes. `connection_made` has been called when this returns.
     ///
-    /// Dropping the future closes the socket; no protocol is made then.
+    /// Dropping the future closes the socket. If the protocol exists by then, which is so for one
+    /// turn, it is told `connection_made` and `connection_lost`.
     ///
     /// # Errors
-    /// That of the last address tried.
+    /// Those of [`TcpStream::connect`].
     pub async fn create_connection<P: Protocol>(
         &self,
         addrs: impl ToSocketAddrs,
@@ -114,9 +115,27 @@ impl LocalLoop {
         let peer = peer_of(&socket);
         let peer = peer.map_err(|error| NetError::new("read the peer's address", None, error))?;
         let transport = Connection::start(self, socket, peer, Box::new(factory()), None);
+        let unclaimed = Unclaimed(Some(transport));
         // One turn: `connection_made` was scheduled before this task's next step.
         crate::task::yield_now::yield_now().await;
-        Ok(transport)
+        Ok(unclaimed.claim())
+    }
+}
+
+/// A transport whose owner may give up before he gets it (CONN-06).
+struct Unclaimed(Option<Transport>);
+
+impl Unclaimed {
+    fn claim(mut self) -> Transport {
+        self.0.take().expect("claimed only here")
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(transport) = &self.0 {
+            transport.abort();
+        }
     }
 }
 
