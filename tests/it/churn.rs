@@ -1,0 +1,1 @@
+//! TCP of the task model.
