@@ -527,7 +527,11 @@ impl Worker {
         // Entered, so that wake-ups caused by destructors come here and are dropped. A loop that is
         // closed from inside another one does without: they then come through the inbox.
         let _entered = context::enter(self).ok();
-        for waker in self.remote().members.close() {
+        // The members of every loop, not only its own: a wake-up that comes while another loop has the
+        // task in its queue is swallowed by the step that follows, after which the task waits again.
+        // The last loop to close wakes it when no loop makes steps any more.
+        let loops = self.shared().loops.iter();
+        for waker in loops.flat_map(|remote| remote.members.close()) {
             self.catch(|| waker.wake());
         }
         let mut messages = Vec::new();
