@@ -3,9 +3,11 @@
 //! The accept task is movable: a listener's event makes it ready, and whichever loop runs it becomes
 //! the home of the connections it accepts.
 
+use std::any::Any;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,10 +19,10 @@ use pin_project_lite::pin_project;
 use crate::driver::Registration;
 use crate::error::NetError;
 use crate::net::accept::{ACCEPTS_PER_TURN, AcceptError, Backoff};
-use crate::net::server::{ListenerGuard, OpenGuard, Place, Server, ServerCore};
-use crate::net::socket::{ListenOptions, ListenSocket};
+use crate::net::server::{ListenerGuard, OpenGuard, Server, ServerCore};
+use crate::net::socket::{self, ListenOptions, ListenSocket};
 use crate::net::tcp::{TcpStream, poll_accept};
-use crate::runtime::{LoopHandle, spawn};
+use crate::runtime::{LocalLoop, LoopHandle, spawn};
 use crate::task::yield_now::yield_now;
 use crate::time::sleep;
 
@@ -84,11 +86,12 @@ impl LoopHandle {
     }
 }
 
-/// What a listener finds.
+/// What a listener meets next.
 enum Next {
-    Connection(OwnedFd, Place),
-    /// The server is at its limit of connections.
+    Connection(OwnedFd, OpenGuard),
+    /// As many connections are open as may be.
     Full,
+    Failed(io::Error),
 }
 
 /// The listener of one loop.
@@ -124,13 +127,13 @@ impl TaskListener {
         let mut accepted_in_turn = 0;
         while let Some(next) = poll_fn(|cx| self.poll_next(cx)).await {
             let pause = match next {
-                Ok(Next::Full) => Some(FULL_PAUSE),
-                Ok(Next::Connection(fd, place)) => {
+                Next::Connection(fd, open) => {
                     backoff.reset();
-                    self.hand_over(fd, place, &handler);
+                    self.hand_over(fd, open, &handler);
                     None
                 }
-                Err(error) => {
+                Next::Full => Some(FULL_PAUSE),
+                Next::Failed(error) => {
                     self.core.count_error();
                     match AcceptError::of(&error) {
                         AcceptError::Next | AcceptError::WouldBlock => None,
@@ -153,20 +156,30 @@ impl TaskListener {
         }
     }
 
-    /// What comes next; `None` when the server closes and the queue is empty.
-    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Next>>> {
+    /// The next connection; `None` when the server closes and the queue is empty.
+    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Next>> {
         self.closed.register(cx.waker());
         let Some(place) = self.core.reserve() else {
-            return Poll::Ready(Some(Ok(Next::Full)));
+            return Poll::Ready(Some(Next::Full));
         };
-        match poll_accept(&self.socket, self.nodelay, cx) {
-            Poll::Ready(accepted) => {
-                let connection = accepted.map(|(fd, _peer)| Next::Connection(fd, place));
-                Poll::Ready(Some(connection))
+        let accepted = match poll_accept(&self.socket, self.nodelay, cx) {
+            Poll::Ready(accepted) => accepted,
+            Poll::Pending if self.core.is_closing() => {
+                // The queue itself is asked: the loop that would tell of a connection may be stuck,
+                // or not have looked since it came (MC-08).
+                match socket::accept(self.socket.io(), self.nodelay) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        return Poll::Ready(None);
+                    }
+                    accepted => accepted,
+                }
             }
-            Poll::Pending if self.core.is_closing() => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
+            Poll::Pending => return Poll::Pending,
+        };
+        Poll::Ready(Some(match accepted {
+            Ok((fd, _peer)) => Next::Connection(fd, place.open()),
+            Err(error) => Next::Failed(error),
+        }))
     }
 
     /// Waits until there may be room again, or as long as the server is not closing.
@@ -177,26 +190,33 @@ impl TaskListener {
         }
     }
 
-    fn hand_over<H, F>(&self, fd: OwnedFd, place: Place, handler: &H)
+    fn hand_over<H, F>(&self, fd: OwnedFd, open: OpenGuard, handler: &H)
     where
         H: Fn(TcpStream) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
-        let open = place.fill();
         match TcpStream::register(fd) {
-            Ok(stream) => {
+            Ok(stream) => match catch_unwind(AssertUnwindSafe(|| handler(stream))) {
                 // Detached: it ends by itself, or with the runtime.
-                drop(spawn(Serving {
-                    connection: handler(stream),
+                Ok(connection) => drop(spawn(Serving {
+                    connection,
                     _open: open,
-                }));
-            }
+                })),
+                // SRV-11: that connection is closed, serving goes on.
+                Err(payload) => report_panic(payload),
+            },
             Err(error) => {
                 self.core.count_error();
                 tracing::warn!(%error, "an accepted connection could not be registered");
             }
         }
     }
+}
+
+fn report_panic(payload: Box<dyn Any + Send>) {
+    let local = LocalLoop::current();
+    let local = local.expect("a listener is a task, and tasks run on loops");
+    local.worker().report_panic(payload);
 }
 
 pin_project! {

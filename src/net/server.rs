@@ -95,7 +95,7 @@ pub(crate) struct ServerCore {
 
 struct Live {
     open: u64,
-    /// Places of accept calls under way.
+    /// Places kept for connections that are being accepted, if there is a limit.
     reserved: u64,
     closed: u64,
     listeners: u64,
@@ -138,20 +138,26 @@ impl ServerCore {
         closer();
     }
 
-    /// Takes a place for a connection before it is accepted, so that the limit holds over all loops;
-    /// `None` at the limit. A closing server takes what its queues hold, limit or not.
+    /// Keeps a place for the connection about to be accepted; `None` at the limit of connections.
+    /// Asked before accepting, for several loops accept at the same time. A server that closes
+    /// serves those who have come already, whatever the limit.
     pub(crate) fn reserve(self: &Arc<Self>) -> Option<Place> {
-        let mut live = self.lock();
-        if live.open + live.reserved >= self.max_connections && !self.is_closing() {
-            return None;
+        let is_limited = self.max_connections != usize::MAX as u64;
+        if is_limited {
+            let mut live = self.lock();
+            if live.open + live.reserved >= self.max_connections && !self.is_closing() {
+                return None;
+            }
+            live.reserved += 1;
         }
-        live.reserved += 1;
-        Some(Place(Some(Arc::clone(self))))
+        Some(Place {
+            core: Arc::clone(self),
+            is_limited,
+        })
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        let live = self.lock();
-        live.open + live.reserved >= self.max_connections
+        self.max_connections != usize::MAX as u64 && self.lock().open >= self.max_connections
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -226,27 +232,27 @@ impl Drop for ListenerGuard {
     }
 }
 
-/// A place under the limit, not yet a connection; given back when it is dropped.
+/// Room for one connection more; given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place(Option<Arc<ServerCore>>);
+pub(crate) struct Place {
+    core: Arc<ServerCore>,
+    /// Without a limit nothing is counted.
+    is_limited: bool,
+}
 
 impl Place {
-    /// A connection was accepted into this place.
-    pub(crate) fn fill(mut self) -> OpenGuard {
-        let core = self.0.take().expect("filled or given back, once");
-        core.accepted.fetch_add(1, Ordering::Relaxed);
-        let mut live = core.lock();
-        live.reserved -= 1;
-        live.open += 1;
-        drop(live);
-        OpenGuard(core)
+    /// Counts a connection in, until the guard is dropped.
+    pub(crate) fn open(self) -> OpenGuard {
+        self.core.accepted.fetch_add(1, Ordering::Relaxed);
+        self.core.lock().open += 1;
+        OpenGuard(Arc::clone(&self.core))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(core) = &self.0 {
-            core.lock().reserved -= 1;
+        if self.is_limited {
+            self.core.lock().reserved -= 1;
         }
     }
 }

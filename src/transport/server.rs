@@ -17,7 +17,7 @@ use crate::driver::{IoKey, Ready};
 use crate::error::NetError;
 use crate::net::TcpStream;
 use crate::net::accept::{ACCEPTS_PER_TURN, AcceptError, Backoff};
-use crate::net::server::{ListenerGuard, Place, Server, ServerCore};
+use crate::net::server::{ListenerGuard, OpenGuard, Server, ServerCore};
 use crate::net::socket::{self, ListenOptions, ListenSocket};
 use crate::runtime::{LocalLoop, LoopHandle};
 use crate::scheduler::IoHandler;
@@ -228,7 +228,7 @@ impl Listener {
             let error = match accepted {
                 Ok((socket, peer)) => {
                     self.backoff.set(Backoff::new());
-                    self.connect(socket, peer, place);
+                    self.connect(socket, peer, place.open());
                     continue;
                 }
                 Err(error) => error,
@@ -255,8 +255,7 @@ impl Listener {
         self.look_again();
     }
 
-    fn connect(&self, socket: OwnedFd, peer: SocketAddr, place: Place) {
-        let open = place.fill();
+    fn connect(&self, socket: OwnedFd, peer: SocketAddr, open: OpenGuard) {
         let factory = Rc::clone(&self.factory);
         let made = catch_unwind(AssertUnwindSafe(|| (factory.borrow_mut())()));
         match made {
