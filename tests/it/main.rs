@@ -17,3 +17,12 @@ mod callbacks;
 mod stealing;
 mod wakeups;
 mod shutdown;
+
+mod sockets;
+mod wire;
+mod tcp;
+mod transports;
+mod protocols;
+mod servers;
+mod descriptors;
+mod churn;
