@@ -11,7 +11,7 @@ use crate::runtime::LoopId;
 use crate::runtime::callback::ThreadsafeCallHandle;
 use crate::runtime::local::LocalLoop;
 use crate::runtime::stats::RuntimeStats;
-use crate::scheduler::{self, Home, Message, SharedCallback, SharedCallbackCell};
+use crate::scheduler::{self, Handle, Home, Message, SharedCallback, SharedCallbackCell};
 use crate::task::join::JoinHandle;
 
 /// An event loop, for code on any thread.
@@ -70,9 +70,19 @@ impl LoopHandle {
         f: impl FnOnce() + Send + 'static,
     ) -> Result<ThreadsafeCallHandle, LoopError> {
         let callback: Arc<dyn SharedCallback> = Arc::new(SharedCallbackCell::new(f));
-        self.home
-            .send(Message::SharedCall(Arc::clone(&callback)))
-            .map_err(|_dropped| LoopError::Closed)?;
+        let queued = Arc::clone(&callback);
+        self.home.if_here(|worker| match worker {
+            Some(worker) if worker.is_closed() => Err(LoopError::Closed),
+            // Not through the inbox, which would put it behind what is scheduled later.
+            Some(worker) => {
+                worker.push_ready(Handle::SharedCall(queued));
+                Ok(())
+            }
+            None => {
+                let sent = self.home.send(Message::SharedCall(queued));
+                sent.map_err(|_dropped| LoopError::Closed)
+            }
+        })?;
         Ok(ThreadsafeCallHandle::new(callback))
     }
 

@@ -470,6 +470,10 @@ impl Worker {
         self.stopping.set(true);
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
     pub(crate) fn insert_io(&self, handler: Rc<dyn IoHandler>) -> IoKey {
         self.io.borrow_mut().insert(handler)
     }
