@@ -144,7 +144,11 @@ impl Driver {
         }
         if let Some(manual) = self.clock.as_manual() {
             if manual.is_auto() {
-                manual.jump_to(deadline);
+                // The published deadline may be that of a cancelled timer: no reason to jump there.
+                let Some(earliest) = self.lock_wheel().next_deadline() else {
+                    return true;
+                };
+                manual.jump_to(earliest);
             }
             return self.clock.now_ns() < deadline;
         }
