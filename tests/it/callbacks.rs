@@ -442,7 +442,7 @@ fn thr_01_a_call_from_another_thread_wakes_a_sleeping_loop_and_may_come_before_t
     before.expect("the loop is open");
     let sending = thread::spawn(move || {
         crate::support::wait_until("the loop sleeps", &handle, || {
-            handle.stats().loops[0].parks > 0
+            handle.stats().loops[0].is_parked
         });
         let stop = handle.clone();
         handle
@@ -452,6 +452,25 @@ fn thr_01_a_call_from_another_thread_wakes_a_sleeping_loop_and_may_come_before_t
     run_until_stopped(&runtime);
     assert!(early.load(Ordering::SeqCst));
     sending.join().expect("did not panic");
+    end(runtime);
+}
+
+#[test]
+fn thr_01_from_the_loops_own_thread_it_is_plain_first_in_first_out() {
+    let (runtime, _clock) = on_auto_clock();
+    let local = runtime.local().clone();
+    let seen = Trace::new();
+    let trace = seen.clone();
+    local.clone().call_soon(move || {
+        let (sender, receiver) = mpsc::channel();
+        let send = move || sender.send(()).expect("the next callback looks");
+        let sent = local.handle().call_soon_threadsafe(send);
+        sent.expect("the loop is open");
+        local.call_soon(move || trace.note(receiver.try_recv().is_ok()));
+    });
+    turn(&runtime);
+    turn(&runtime);
+    assert_eq!(seen.take(), [true]);
     end(runtime);
 }
 

@@ -3,7 +3,7 @@
 //! Where a test needs a loop to be busy it blocks it on a channel that the test holds: nothing here
 //! depends on how long something takes.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::{Arc, Barrier, Mutex, mpsc};
@@ -203,10 +203,8 @@ fn stuck_until_the_other_loop_helps(rounds: usize, body: fn(mpsc::Sender<()>, mp
     for round in 0..rounds {
         if round < rounds / 2 {
             // The hard case: the helper sleeps already. Later rounds begin while it falls asleep.
-            let before = Cell::new(None);
             wait_until("both loops sleep", &handle, || {
-                let turns = Some(handle.stats().total(|one| one.turns));
-                before.replace(turns) == turns
+                handle.stats().loops.iter().all(|one| one.is_parked)
             });
         }
         let (sender, receiver) = mpsc::channel();

@@ -286,6 +286,29 @@ fn time_09_the_longest_delay_is_accepted_and_never_fires() {
 }
 
 #[test]
+fn time_09_a_loop_that_sleeps_towards_a_deadline_of_centuries_can_be_woken() {
+    let runtime = lent(1);
+    let distant = runtime
+        .local()
+        .call_later(YEAR * 500, || unreachable!("in 500 years"));
+    let handle = runtime.handle().clone();
+    let waking = std::thread::spawn(move || {
+        let is_parked = || handle.stats().loops[0].is_parked;
+        wait_until("the loop sleeps", &handle, is_parked);
+        handle.stop();
+    });
+    run_until_stopped(&runtime);
+    waking.join().expect("did not panic");
+    let stats = runtime.stats();
+    assert!(
+        stats.loops[0].turns < 10,
+        "it slept, and did not spin: {stats:#?}"
+    );
+    assert!(distant.cancel());
+    end(runtime);
+}
+
+#[test]
 fn time_10_a_cancelled_timer_never_fires_and_frees_its_entry_and_captures_at_once() {
     let (runtime, clock) = on_manual_clock();
     let local = runtime.local();
@@ -378,6 +401,27 @@ fn time_13_removing_the_earliest_timer_leaves_the_next_one_on_time() {
     clock.advance(Duration::from_nanos(1));
     turn(&runtime);
     assert_eq!(fired.take(), ["next"]);
+    end(runtime);
+}
+
+#[test]
+fn time_13_a_cancelled_timer_does_not_move_an_auto_clock() {
+    let (runtime, clock) = on_auto_clock();
+    assert!(
+        runtime
+            .local()
+            .call_later(YEAR, || unreachable!("cancelled"))
+            .cancel()
+    );
+    let handle = runtime.handle().clone();
+    let waking = std::thread::spawn(move || {
+        let is_parked = || handle.stats().loops[0].is_parked;
+        wait_until("the loop sleeps", &handle, is_parked);
+        handle.stop();
+    });
+    run_until_stopped(&runtime);
+    waking.join().expect("did not panic");
+    assert_eq!(clock.elapsed(), Duration::ZERO);
     end(runtime);
 }
 
