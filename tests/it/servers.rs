@@ -11,7 +11,7 @@ use garland::{ListenOptions, LoopHandle, Protocol, Server, ServerStats, Transpor
 
 use crate::sockets::{
     Echo, LIMIT, any_port, assert_ledger_is_zero, background, connect, echo_once, echo_task,
-    eventually, finish, pattern, read_exactly,
+    eventually, finish, pattern, read_exactly, stress,
 };
 
 /// The two ways to serve.
@@ -287,7 +287,7 @@ fn srv_12_in_a_storm_who_was_connected_before_close_is_served() {
         let runtime = background(loops);
         let server = model.echo(runtime.handle(), any_port());
         let addr = server.local_addr();
-        for round in 0..10 {
+        for round in 0..3 * stress() {
             // Each round has a server of its own, which is accepting while it is told to close.
             let server = model.echo(runtime.handle(), any_port());
             let mut clients: Vec<TcpStream> =
