@@ -19,19 +19,22 @@ pub(crate) mod wheel;
 
 use std::fmt;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::Waker;
+
+use mio::unix::SourceFd;
 
 use crate::config::TurnBudget;
 use crate::driver::alarm::{Alarm, NEVER};
 use crate::driver::clock::Clock;
 use crate::driver::selector::{Batch, Collected, Selector};
-use crate::driver::slots::Slots;
+use crate::driver::slots::{Slots, token_of};
 use crate::driver::wheel::{TimerKey, Wheel};
 
-pub(crate) use crate::driver::readiness::{Direction, Ready};
-pub(crate) use crate::driver::registration::Registration;
-pub(crate) use crate::driver::slots::IoKey;
+pub(crate) use crate::driver::readiness::{Interest, Ready};
+pub(crate) use crate::driver::registration::{Extent, Registration};
+pub(crate) use crate::driver::slots::{IoKey, Target};
 pub(crate) use crate::driver::timer::TimerEntry;
 
 /// Timers released in one go; the rest follows in the next turn, so that a storm of deadlines does
@@ -82,8 +85,16 @@ impl Driver {
         &self.clock
     }
 
-    pub(crate) fn registry(&self) -> &mio::Registry {
-        &self.registry
+    /// Has the selector report `fd` under `target`, in both directions, at each edge.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl`: no memory, or too many watches for this user.
+    pub(crate) fn watch(&self, fd: impl AsFd, target: Target) -> io::Result<()> {
+        self.registry.register(
+            &mut SourceFd(&fd.as_fd().as_raw_fd()),
+            token_of(target),
+            mio::Interest::READABLE | mio::Interest::WRITABLE,
+        )
     }
 
     pub(crate) fn slots(&self) -> &Slots {

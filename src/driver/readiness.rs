@@ -1,7 +1,7 @@
 //! What the kernel has said about one socket, in one word.
 //!
 //! Keeps invariant I3 (no lost readiness): the selector is edge-triggered, so an event that is
-//! forgotten never comes again. Each event raises the tick of its direction; an operation that met
+//! forgotten never comes again. Each event raises the tick of its interest; an operation that met
 //! "would block" may clear the direction only if the tick is still the one it saw *before* the
 //! operation. An event that came in between keeps its flag.
 //!
@@ -42,24 +42,24 @@ impl Ready {
 
 /// One of the two directions of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
+pub(crate) enum Interest {
     Read,
     Write,
 }
 
-impl Direction {
+impl Interest {
     /// What makes an operation in this direction worth trying.
     pub(crate) const fn mask(self) -> Ready {
         match self {
-            Direction::Read => Ready::READABLE.or(Ready::READ_CLOSED).or(Ready::ERROR),
-            Direction::Write => Ready::WRITABLE.or(Ready::WRITE_CLOSED).or(Ready::ERROR),
+            Interest::Read => Ready::READABLE.or(Ready::READ_CLOSED).or(Ready::ERROR),
+            Interest::Write => Ready::WRITABLE.or(Ready::WRITE_CLOSED).or(Ready::ERROR),
         }
     }
 
     const fn tick_shift(self) -> u32 {
         match self {
-            Direction::Read => FLAG_BITS,
-            Direction::Write => FLAG_BITS + TICK_BITS,
+            Interest::Read => FLAG_BITS,
+            Interest::Write => FLAG_BITS + TICK_BITS,
         }
     }
 }
@@ -96,9 +96,9 @@ impl Readiness {
         self.0
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |word| {
                 let mut word = word | u64::from(event.0);
-                for direction in [Direction::Read, Direction::Write] {
-                    if event.intersects(direction.mask()) {
-                        word = raise_tick(word, direction);
+                for interest in [Interest::Read, Interest::Write] {
+                    if event.intersects(interest.mask()) {
+                        word = raise_tick(word, interest);
                     }
                 }
                 Some(word)
@@ -106,22 +106,22 @@ impl Readiness {
             .expect("the closure always returns a value");
     }
 
-    /// What is ready in this direction, if anything is.
-    pub(crate) fn look(&self, direction: Direction) -> Option<Look> {
+    /// What is ready in this interest, if anything is.
+    pub(crate) fn look(&self, interest: Interest) -> Option<Look> {
         let word = self.0.load(Ordering::Acquire);
         let ready = flags(word);
-        ready.intersects(direction.mask()).then(|| Look {
+        ready.intersects(interest.mask()).then(|| Look {
             ready,
-            tick: tick(word, direction),
+            tick: tick(word, interest),
         })
     }
 
     /// The kernel has just said "would block": nothing of what was seen is true any more, unless
     /// a newer event says so.
-    pub(crate) fn clear(&self, direction: Direction, seen: Look) {
+    pub(crate) fn clear(&self, interest: Interest, seen: Look) {
         let mut word = self.0.load(Ordering::Acquire);
-        while tick(word, direction) == seen.tick {
-            let cleared = word & !u64::from(direction.mask().0);
+        while tick(word, interest) == seen.tick {
+            let cleared = word & !u64::from(interest.mask().0);
             match self
                 .0
                 .compare_exchange_weak(word, cleared, Ordering::AcqRel, Ordering::Acquire)
@@ -137,59 +137,59 @@ fn flags(word: u64) -> Ready {
     Ready((word & ((1 << FLAG_BITS) - 1)) as u8)
 }
 
-fn tick(word: u64, direction: Direction) -> u64 {
-    (word >> direction.tick_shift()) & TICK_MASK
+fn tick(word: u64, interest: Interest) -> u64 {
+    (word >> interest.tick_shift()) & TICK_MASK
 }
 
-fn raise_tick(word: u64, direction: Direction) -> u64 {
-    let raised = (tick(word, direction) + 1) & TICK_MASK;
-    let others = word & !(TICK_MASK << direction.tick_shift());
-    others | (raised << direction.tick_shift())
+fn raise_tick(word: u64, interest: Interest) -> u64 {
+    let raised = (tick(word, interest) + 1) & TICK_MASK;
+    let others = word & !(TICK_MASK << interest.tick_shift());
+    others | (raised << interest.tick_shift())
 }
 
 #[cfg(all(test, not(garland_loom)))]
 mod tests {
     use crate::atomics::AtomicU64;
-    use crate::driver::readiness::{Direction, FLAG_BITS, Readiness, Ready, TICK_MASK};
+    use crate::driver::readiness::{FLAG_BITS, Interest, Readiness, Ready, TICK_MASK};
 
     #[test]
     fn an_event_between_look_and_clear_survives() {
         let readiness = Readiness::new();
         readiness.record(Ready::READABLE);
-        let seen = readiness.look(Direction::Read).expect("recorded");
+        let seen = readiness.look(Interest::Read).expect("recorded");
         readiness.record(Ready::READABLE);
-        readiness.clear(Direction::Read, seen);
-        assert!(readiness.look(Direction::Read).is_some());
+        readiness.clear(Interest::Read, seen);
+        assert!(readiness.look(Interest::Read).is_some());
     }
 
     #[test]
     fn clearing_one_direction_leaves_the_other() {
         let readiness = Readiness::new();
         readiness.record(Ready::READABLE.or(Ready::WRITABLE));
-        let seen = readiness.look(Direction::Read).expect("recorded");
-        readiness.clear(Direction::Read, seen);
-        assert!(readiness.look(Direction::Read).is_none());
-        assert!(readiness.look(Direction::Write).is_some());
+        let seen = readiness.look(Interest::Read).expect("recorded");
+        readiness.clear(Interest::Read, seen);
+        assert!(readiness.look(Interest::Read).is_none());
+        assert!(readiness.look(Interest::Write).is_some());
     }
 
     #[test]
     fn a_write_event_does_not_protect_an_old_read_flag() {
         let readiness = Readiness::new();
         readiness.record(Ready::READABLE);
-        let seen = readiness.look(Direction::Read).expect("recorded");
+        let seen = readiness.look(Interest::Read).expect("recorded");
         readiness.record(Ready::WRITABLE);
-        readiness.clear(Direction::Read, seen);
-        assert!(readiness.look(Direction::Read).is_none());
+        readiness.clear(Interest::Read, seen);
+        assert!(readiness.look(Interest::Read).is_none());
     }
 
     #[test]
     fn the_read_tick_wraps_without_touching_the_write_tick() {
         let readiness = Readiness(AtomicU64::new(TICK_MASK << FLAG_BITS));
         readiness.record(Ready::WRITABLE);
-        let write = readiness.look(Direction::Write).expect("recorded");
+        let write = readiness.look(Interest::Write).expect("recorded");
         readiness.record(Ready::READABLE);
-        let after = readiness.look(Direction::Write).expect("still there");
+        let after = readiness.look(Interest::Write).expect("still there");
         assert_eq!(after.tick, write.tick);
-        assert_eq!(readiness.look(Direction::Read).expect("recorded").tick, 0);
+        assert_eq!(readiness.look(Interest::Read).expect("recorded").tick, 0);
     }
 }

@@ -9,12 +9,11 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use mio::Interest;
 use mio::unix::SourceFd;
 
 use crate::driver::Driver;
-use crate::driver::readiness::{Direction, Ready};
-use crate::driver::slots::{Source, SourceKey, Target, token_of};
+use crate::driver::readiness::{Interest, Ready};
+use crate::driver::slots::{Source, SourceKey, Target};
 
 /// A socket with its slot.
 #[derive(Debug)]
@@ -42,11 +41,7 @@ impl<S: AsFd> Registration<S> {
     /// Those of `epoll_ctl`: no memory, or too many watches for this user.
     pub(crate) fn new(driver: &Arc<Driver>, io: S) -> io::Result<Self> {
         let (key, source) = driver.slots().insert();
-        let registered = driver.registry().register(
-            &mut SourceFd(&io.as_fd().as_raw_fd()),
-            token_of(Target::Source(key)),
-            Interest::READABLE | Interest::WRITABLE,
-        );
+        let registered = driver.watch(&io, Target::Source(key));
         if let Err(error) = registered {
             driver.slots().remove(key);
             return Err(error);
@@ -73,7 +68,7 @@ impl<S: AsFd> Registration<S> {
 
     fn deregister(&self) {
         let fd = self.io().as_fd().as_raw_fd();
-        match self.driver.registry().deregister(&mut SourceFd(&fd)) {
+        match self.driver.registry.deregister(&mut SourceFd(&fd)) {
             Ok(()) => self.driver.slots().remove(self.key),
             // The kernel still knows the descriptor under this token, so the slot must never have
             // another tenant: it is left behind, and seen in the ledger.
@@ -89,13 +84,13 @@ impl<S: AsFd> Registration<S> {
     pub(crate) fn poll_io<T>(
         &self,
         cx: &mut Context<'_>,
-        direction: Direction,
+        interest: Interest,
         mut operation: impl FnMut(&S) -> io::Result<(T, Extent)>,
     ) -> Poll<io::Result<T>> {
         loop {
-            let Some(seen) = self.source.readiness.look(direction) else {
-                self.source.waiter(direction).register(cx.waker());
-                if self.source.readiness.look(direction).is_some() {
+            let Some(seen) = self.source.readiness.look(interest) else {
+                self.source.waiter(interest).register(cx.waker());
+                if self.source.readiness.look(interest).is_some() {
                     // An event came between the look and the registration.
                     continue;
                 }
@@ -104,12 +99,12 @@ impl<S: AsFd> Registration<S> {
             match operation(self.io()) {
                 Ok((value, extent)) => {
                     if extent == Extent::Short && !seen.ready.is_final() {
-                        self.source.readiness.clear(direction, seen);
+                        self.source.readiness.clear(interest, seen);
                     }
                     return Poll::Ready(Ok(value));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.source.readiness.clear(direction, seen);
+                    self.source.readiness.clear(interest, seen);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Poll::Ready(Err(error)),
@@ -118,12 +113,12 @@ impl<S: AsFd> Registration<S> {
     }
 
     /// Waits until the direction is ready, without an operation.
-    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>, direction: Direction) -> Poll<Ready> {
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>, interest: Interest) -> Poll<Ready> {
         for _ in 0..2 {
-            if let Some(seen) = self.source.readiness.look(direction) {
+            if let Some(seen) = self.source.readiness.look(interest) {
                 return Poll::Ready(seen.ready);
             }
-            self.source.waiter(direction).register(cx.waker());
+            self.source.waiter(interest).register(cx.waker());
         }
         Poll::Pending
     }

@@ -15,7 +15,7 @@ use std::task::Waker;
 use atomic_waker::AtomicWaker;
 use slotmap::{Key, KeyData, SlotMap, new_key_type};
 
-use crate::driver::readiness::{Direction, Readiness, Ready};
+use crate::driver::readiness::{Interest, Readiness, Ready};
 
 new_key_type! {
     /// A socket of a movable task in the slots of one driver.
@@ -77,19 +77,19 @@ impl Source {
         }
     }
 
-    pub(crate) fn waiter(&self, direction: Direction) -> &AtomicWaker {
-        match direction {
-            Direction::Read => &self.reader,
-            Direction::Write => &self.writer,
+    pub(crate) fn waiter(&self, interest: Interest) -> &AtomicWaker {
+        match interest {
+            Interest::Read => &self.reader,
+            Interest::Write => &self.writer,
         }
     }
 
     /// Records the event and hands out the wakers it concerns, to be woken after the lock is gone.
     fn take_event(&self, ready: Ready, wakers: &mut Vec<Waker>) {
         self.readiness.record(ready);
-        for direction in [Direction::Read, Direction::Write] {
-            if ready.intersects(direction.mask()) {
-                wakers.extend(self.waiter(direction).take());
+        for interest in [Interest::Read, Interest::Write] {
+            if ready.intersects(interest.mask()) {
+                wakers.extend(self.waiter(interest).take());
             }
         }
     }
@@ -138,7 +138,7 @@ impl Slots {
 mod tests {
     use slotmap::SlotMap;
 
-    use crate::driver::readiness::{Direction, Ready};
+    use crate::driver::readiness::{Interest, Ready};
     use crate::driver::slots::{IoKey, Slots, Target, target_of, token_of};
 
     #[test]
@@ -162,6 +162,6 @@ mod tests {
         let (new, tenant) = slots.insert();
         assert_ne!(old, new);
         slots.dispatch(&[(old, Ready::READABLE)], &mut Vec::new());
-        assert!(tenant.readiness.look(Direction::Read).is_none());
+        assert!(tenant.readiness.look(Interest::Read).is_none());
     }
 }

@@ -22,8 +22,7 @@ use crate::net::accept::{ACCEPTS_PER_TURN, AcceptError, Backoff};
 use crate::net::server::{ListenerGuard, OpenGuard, Server, ServerCore};
 use crate::net::socket::{self, ListenOptions, ListenSocket};
 use crate::net::tcp::{TcpStream, poll_accept};
-use crate::runtime::{LocalLoop, LoopHandle, spawn};
-use crate::task::yield_now::yield_now;
+use crate::runtime::{LocalLoop, LoopHandle, spawn, yield_now};
 use crate::time::sleep;
 
 /// How long a listener rests at the limit of connections before it looks again.
@@ -76,7 +75,7 @@ impl LoopHandle {
         for (id, socket) in rows.into_iter().flat_map(|row| row.into_iter().enumerate()) {
             let addr = socket.addr;
             let home = self.on(id);
-            let registered = Registration::new(&home.home().remote().driver, socket);
+            let registered = home.register(socket);
             let socket =
                 registered.map_err(|error| NetError::new("register", Some(addr), error))?;
             let listener = TaskListener::new(socket, &core, listen.nodelay);
@@ -216,7 +215,7 @@ impl TaskListener {
 fn report_panic(payload: Box<dyn Any + Send>) {
     let local = LocalLoop::current();
     let local = local.expect("a listener is a task, and tasks run on loops");
-    local.worker().report_panic(payload);
+    local.report_panic(payload);
 }
 
 pin_project! {

@@ -98,7 +98,7 @@ impl ListenOptions {
             // The listeners share their port, and so a second server of the same user could join
             // unnoticed and take half of the connections. A socket that does not share cannot be
             // bound while anybody listens.
-            drop(listen_on(addr, self.backlog, PortUse::Alone)?);
+            drop(bind_to(addr, PortUse::Alone)?);
         }
         let first = listen_on(addr, self.backlog, PortUse::Shared)?;
         let resolved = first.addr;
@@ -148,6 +148,16 @@ pub(crate) fn listen_on(
     backlog: u32,
     port: PortUse,
 ) -> Result<ListenSocket, NetError> {
+    let socket = bind_to(addr, port)?;
+    let tried = |tried| move |error| NetError::new(tried, Some(addr), error);
+    let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+    socket.listen(backlog).map_err(tried("listen on"))?;
+    let addr = socket.local_addr().and_then(std_addr);
+    let addr = addr.map_err(tried("read the address bound for"))?;
+    Ok(ListenSocket { socket, addr })
+}
+
+fn bind_to(addr: SocketAddr, port: PortUse) -> Result<Socket, NetError> {
     let tried = |tried| move |error| NetError::new(tried, Some(addr), error);
     let socket = new_stream_socket(addr).map_err(tried("make a socket for"))?;
     let options = || -> io::Result<()> {
@@ -160,11 +170,7 @@ pub(crate) fn listen_on(
     };
     options().map_err(tried("set the options of a socket for"))?;
     socket.bind(&addr.into()).map_err(tried("bind"))?;
-    let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
-    socket.listen(backlog).map_err(tried("listen on"))?;
-    let addr = socket.local_addr().and_then(std_addr);
-    let addr = addr.map_err(tried("read the address bound for"))?;
-    Ok(ListenSocket { socket, addr })
+    Ok(socket)
 }
 
 fn new_stream_socket(addr: SocketAddr) -> io::Result<Socket> {

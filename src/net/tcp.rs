@@ -13,8 +13,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use rustix::net::sockopt;
 use socket2::SockRef;
 
-use crate::driver::registration::Extent;
-use crate::driver::{Direction, Driver, Registration};
+use crate::driver::{Extent, Interest, Registration};
 use crate::error::NetError;
 use crate::net::accept::AcceptError;
 use crate::net::socket::{self, ListenSocket, PortUse};
@@ -57,7 +56,7 @@ impl TcpListener {
     /// Outside a loop.
     pub fn bind(addr: SocketAddr) -> Result<Self, NetError> {
         let listener = socket::listen_on(addr, 1024, PortUse::Alone)?;
-        let registered = Registration::new(&current_driver(), listener);
+        let registered = current_loop().register(listener);
         let registration =
             registered.map_err(|error| NetError::new("register", Some(addr), error))?;
         Ok(TcpListener { registration })
@@ -93,15 +92,13 @@ pub(crate) fn poll_accept(
     nodelay: bool,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<(OwnedFd, SocketAddr)>> {
-    listener.poll_io(cx, Direction::Read, |listener| {
+    listener.poll_io(cx, Interest::Read, |listener| {
         Ok((socket::accept(listener, nodelay)?, Extent::Full))
     })
 }
 
-fn current_driver() -> Arc<Driver> {
-    let local = LocalLoop::current();
-    let local = local.expect("sockets are made inside a loop");
-    Arc::clone(local.driver())
+fn current_loop() -> LocalLoop {
+    LocalLoop::current().expect("sockets are made inside a loop")
 }
 
 /// A TCP connection, for one task or two.
@@ -140,7 +137,7 @@ impl TcpStream {
 
     async fn connect_one(addr: SocketAddr) -> io::Result<Self> {
         let stream = Self::register(socket::start_connecting(addr)?)?;
-        poll_fn(|cx| stream.registration.poll_ready(cx, Direction::Write)).await;
+        poll_fn(|cx| stream.registration.poll_ready(cx, Interest::Write)).await;
         match stream.take_error()? {
             None => Ok(stream),
             Some(error) => Err(error),
@@ -148,8 +145,9 @@ impl TcpStream {
     }
 
     pub(crate) fn register(fd: OwnedFd) -> io::Result<Self> {
-        let registration = Registration::new(&current_driver(), fd)?;
-        Ok(TcpStream { registration })
+        Ok(TcpStream {
+            registration: current_loop().register(fd)?,
+        })
     }
 
     /// The socket, no longer registered anywhere.
@@ -176,7 +174,7 @@ impl TcpStream {
     /// Those of the connection.
     pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         poll_fn(|cx| {
-            self.registration.poll_io(cx, Direction::Read, |fd| {
+            self.registration.poll_io(cx, Interest::Read, |fd| {
                 Ok((socket::peek(fd, buf)?, Extent::Full))
             })
         })
@@ -272,14 +270,14 @@ impl TcpStream {
     }
 
     fn poll_recv(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.registration.poll_io(cx, Direction::Read, |fd| {
+        self.registration.poll_io(cx, Interest::Read, |fd| {
             let received = socket::recv(fd, buf)?;
             Ok((received, extent(received, buf.len())))
         })
     }
 
     fn poll_send(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        self.registration.poll_io(cx, Direction::Write, |fd| {
+        self.registration.poll_io(cx, Interest::Write, |fd| {
             let sent = socket::send(fd, data)?;
             Ok((sent, extent(sent, data.len())))
         })

@@ -53,7 +53,8 @@ impl Builder {
         self
     }
 
-    /// Whether idle loops take movable tasks from busy ones. Default: yes.
+    /// Whether idle loops take movable tasks from busy ones. Default: yes. Without it a movable task
+    /// still goes to the loop that wakes it.
     pub fn steal(mut self, steal: bool) -> Self {
         self.config.steal = steal;
         self

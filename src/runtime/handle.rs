@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io;
+use std::os::fd::AsFd;
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::driver::Registration;
 use crate::error::LoopError;
 use crate::runtime::LoopId;
 use crate::runtime::callback::ThreadsafeCallHandle;
@@ -140,8 +143,9 @@ impl LoopHandle {
             .map_err(|_dropped| LoopError::Closed)
     }
 
-    pub(crate) fn home(&self) -> &Arc<Home> {
-        &self.home
+    /// Registers a socket of a movable task with this loop.
+    pub(crate) fn register<S: AsFd>(&self, io: S) -> io::Result<Registration<S>> {
+        Registration::new(&self.home.remote().driver, io)
     }
 }
 

@@ -2,19 +2,21 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::marker::PhantomData;
+use std::os::fd::AsFd;
 use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use crate::driver::{Driver, TimerEntry};
+use crate::driver::{Driver, IoKey, Ready, Registration, Target, TimerEntry};
 use crate::runtime::LoopId;
 use crate::runtime::callback::{CallHandle, TimerHandle};
 use crate::runtime::handle::LoopHandle;
-use crate::scheduler::{self, Callback, CallbackCell, Handle, Worker};
-use crate::task::join::JoinHandle;
+use crate::scheduler::{self, Callback, CallbackCell, Handle, IoHandler, Worker};
+use crate::task::join::{JoinHandle, Panic};
 
 /// An event loop, for code that runs on it.
 ///
@@ -130,6 +132,41 @@ impl LocalLoop {
     pub(crate) fn timer_at(&self, when: Instant, waker: Waker) -> TimerEntry {
         let driver = self.driver();
         TimerEntry::new(driver, driver.clock().ns_at(when), waker)
+    }
+
+    /// Registers a socket of a movable task with this loop.
+    pub(crate) fn register<S: AsFd>(&self, io: S) -> io::Result<Registration<S>> {
+        Registration::new(self.driver(), io)
+    }
+
+    /// Makes a socket of callbacks known to this loop; nothing is reported before `watch_io`.
+    pub(crate) fn insert_io(&self, handler: Rc<dyn IoHandler>) -> IoKey {
+        self.worker.insert_io(handler)
+    }
+
+    /// Has the selector report `fd` to the handler behind `key`.
+    pub(crate) fn watch_io(&self, fd: impl AsFd, key: IoKey) -> io::Result<()> {
+        self.driver().watch(fd, Target::Local(key))
+    }
+
+    /// Forgets the handler. Closing its descriptor takes it out of the selector.
+    pub(crate) fn remove_io(&self, key: IoKey) {
+        self.worker.remove_io(key);
+    }
+
+    /// As if the kernel had reported it: for what an edge will not say again.
+    pub(crate) fn requeue_io(&self, key: IoKey, ready: Ready) {
+        self.worker.requeue_io(key, ready);
+    }
+
+    /// Lends the loop's read buffer. Not reentrant, and need not be: one handle runs at a time.
+    pub(crate) fn with_read_buffer<T>(&self, f: impl FnOnce(&mut [u8]) -> T) -> T {
+        self.worker.with_read_buffer(f)
+    }
+
+    /// Reports and counts a panic that was caught in a callback.
+    pub(crate) fn report_panic(&self, payload: Panic) {
+        self.worker.report_panic(payload);
     }
 
     pub(crate) fn worker(&self) -> &Rc<Worker> {

@@ -34,6 +34,12 @@ pub use crate::runtime::stats::{LoopStats, RuntimeStats};
 use crate::scheduler;
 use crate::task::join::JoinHandle;
 
+// What the layers above take from those below a runtime: handles of a loop's parts, by name.
+pub(crate) use crate::driver::{Interest, IoKey, Ready};
+pub(crate) use crate::scheduler::IoHandler;
+pub(crate) use crate::task::join::panic_text;
+pub(crate) use crate::task::yield_now::yield_now;
+
 /// Which loop of a runtime: 0 is the one that can be lent a thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LoopId(pub(crate) usize);

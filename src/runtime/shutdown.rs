@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::runtime::LoopId;
 use crate::runtime::stats::RuntimeStats;
-use crate::scheduler::{Home, Message, Shared};
+use crate::scheduler::{self, Home, Message, Shared};
 
 /// How a shutdown went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +137,12 @@ impl Shutdown {
             drop(home.send(Message::Stop));
         }
         close_lent();
+        // A runtime dropped by one of its own tasks does not wait for the loop it is dropped on.
+        let here = scheduler::with_current(|worker| {
+            let own = worker.filter(|worker| worker.is_of(&self.shared));
+            own.map(|worker| LoopId(worker.id()))
+        });
+        self.threads.retain(|(id, _)| Some(*id) != here);
         let ended = self.gate.wait_for_end(self.threads.len(), limit);
         let mut stuck = Vec::new();
         for (id, thread) in self.threads.drain(..) {

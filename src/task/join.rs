@@ -171,8 +171,8 @@ impl<T> JoinHandle<T> {
     /// inside this call. From any thread.
     ///
     /// Returns true if the task was live: its handle then yields [`JoinError::Cancelled`] once the
-    /// future is gone, even if its body should complete in the step that runs just now. False: it
-    /// has ended already, and nothing changes.
+    /// future is gone, even if its body should complete in the step that runs just now; only a panic
+    /// on the way is not kept back. False: it has ended by itself, and nothing changes.
     pub fn cancel(&self) -> bool {
         let Inner::Live(live) = &self.inner else {
             return false;

@@ -3,24 +3,18 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mio::Interest;
-use mio::unix::SourceFd;
-
-use crate::driver::slots::{Target, token_of};
-use crate::driver::{IoKey, Ready};
 use crate::error::NetError;
 use crate::net::TcpStream;
 use crate::net::accept::{ACCEPTS_PER_TURN, AcceptError, Backoff};
 use crate::net::server::{ListenerGuard, OpenGuard, Server, ServerCore};
 use crate::net::socket::{self, ListenOptions, ListenSocket};
-use crate::runtime::{LocalLoop, LoopHandle};
-use crate::scheduler::IoHandler;
+use crate::runtime::{IoHandler, IoKey, LocalLoop, LoopHandle, Ready, yield_now};
 use crate::transport::protocol::Protocol;
 use crate::transport::tcp::{Connection, Transport, peer_of};
 
@@ -117,7 +111,7 @@ impl LocalLoop {
         let transport = Connection::start(self, socket, peer, Box::new(factory()), None);
         let unclaimed = Unclaimed(Some(transport));
         // One turn: `connection_made` was scheduled before this task's next step.
-        crate::task::yield_now::yield_now().await;
+        yield_now().await;
         Ok(unclaimed.claim())
     }
 }
@@ -194,13 +188,12 @@ struct Listener {
 
 impl Listener {
     fn register(self: &Rc<Self>) -> io::Result<()> {
-        let worker = self.local.worker();
-        let key = worker.insert_io(self.clone());
+        let key = self.local.insert_io(self.clone());
         self.key.set(Some(key));
         let home = self.local.handle();
         self.core.on_close(Box::new(move || {
             let told = home.visit(move |local| {
-                local.worker().requeue_io(key, Ready::READABLE);
+                local.requeue_io(key, Ready::READABLE);
             });
             if told.is_err() {
                 tracing::debug!("the loop of a listener was closed before its server");
@@ -208,11 +201,7 @@ impl Listener {
         }));
         let socket = self.socket.borrow();
         let (socket, _) = socket.as_ref().expect("not released yet");
-        self.local.driver().registry().register(
-            &mut SourceFd(&socket.as_fd().as_raw_fd()),
-            token_of(Target::Local(key)),
-            Interest::READABLE,
-        )
+        self.local.watch_io(socket, key)
     }
 
     /// Accepts up to the budget of a turn.
@@ -263,13 +252,13 @@ impl Listener {
                 Connection::start(&self.local, socket, peer, protocol, Some(open));
             }
             // SRV-11: that connection is closed, serving goes on.
-            Err(payload) => self.local.worker().report_panic(payload),
+            Err(payload) => self.local.report_panic(payload),
         }
     }
 
     fn look_again(&self) {
         if let Some(key) = self.key.get() {
-            self.local.worker().requeue_io(key, Ready::READABLE);
+            self.local.requeue_io(key, Ready::READABLE);
         }
     }
 
@@ -291,7 +280,7 @@ impl Listener {
 
     fn release(&self) {
         if let Some(key) = self.key.take() {
-            self.local.worker().remove_io(key);
+            self.local.remove_io(key);
         }
         let socket = self.socket.borrow_mut().take();
         drop(socket);

@@ -4,20 +4,13 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 
-use mio::Interest;
-use mio::unix::SourceFd;
-
-use crate::driver::slots::{Target, token_of};
-use crate::driver::{Direction, IoKey, Ready};
 use crate::net::server::OpenGuard;
 use crate::net::socket;
-use crate::runtime::LocalLoop;
-use crate::scheduler::IoHandler;
-use crate::task::join::panic_text;
+use crate::runtime::{Interest, IoHandler, IoKey, LocalLoop, Ready, panic_text};
 use crate::transport::flow::{FlowCall, InvalidLimits, WriteBuffer, WriteLimits};
 use crate::transport::protocol::{AfterEof, Protocol};
 
@@ -214,7 +207,7 @@ impl Connection {
             open: Cell::new(open),
             this: this.clone(),
         });
-        let key = local.worker().insert_io(connection.clone());
+        let key = local.insert_io(connection.clone());
         connection.key.set(Some(key));
         let made = Rc::clone(&connection);
         local.call_soon(move || made.make());
@@ -237,11 +230,7 @@ impl Connection {
         let (Some(key), Some(socket)) = (self.key.get(), &*self.socket.borrow()) else {
             return Ok(());
         };
-        self.local.driver().registry().register(
-            &mut SourceFd(&socket.as_raw_fd()),
-            token_of(Target::Local(key)),
-            Interest::READABLE | Interest::WRITABLE,
-        )
+        self.local.watch_io(socket, key)
     }
 
     fn has(&self, bits: u8) -> bool {
@@ -271,7 +260,7 @@ impl Connection {
         if self.has(CLOSING | EOF_SEEN) {
             return;
         }
-        self.local.worker().with_read_buffer(|buf| {
+        self.local.with_read_buffer(|buf| {
             let received = match &*self.socket.borrow() {
                 Some(socket) => socket::recv(socket, buf),
                 None => return,
@@ -318,7 +307,7 @@ impl Connection {
 
     fn requeue(&self, ready: Ready) {
         if let Some(key) = self.key.get() {
-            self.local.worker().requeue_io(key, ready);
+            self.local.requeue_io(key, ready);
         }
     }
 }
@@ -474,7 +463,7 @@ impl Connection {
         let protocol = self.protocol.borrow_mut().take();
         drop(protocol);
         if let Some(key) = self.key.take() {
-            self.local.worker().remove_io(key);
+            self.local.remove_io(key);
         }
         // Closing the last descriptor takes it out of the selector; its token is never given again.
         let socket = self.socket.borrow_mut().take();
@@ -511,7 +500,7 @@ impl Connection {
         catch_unwind(AssertUnwindSafe(|| call(protocol, &transport))).map_err(|payload| {
             let message = panic_text(payload.as_ref()).unwrap_or("(not a text)");
             let error = io::Error::other(format!("the protocol panicked: {message}"));
-            self.local.worker().report_panic(payload);
+            self.local.report_panic(payload);
             error
         })
     }
@@ -547,10 +536,10 @@ impl Connection {
 
 impl IoHandler for Connection {
     fn handle_ready(self: Rc<Self>, ready: Ready) {
-        if ready.intersects(Direction::Read.mask()) {
+        if ready.intersects(Interest::Read.mask()) {
             self.read(ready);
         }
-        if ready.intersects(Direction::Write.mask()) {
+        if ready.intersects(Interest::Write.mask()) {
             self.flush();
         }
     }

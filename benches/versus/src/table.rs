@@ -166,7 +166,8 @@ fn user_share(windows: &[&Window]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::measure::{Memory, Window};
+    use crate::table::{Spread, memory, ratio, speed};
 
     fn window(server: &str, round: usize, cpu_ns: u64) -> Window {
         Window {

@@ -164,7 +164,10 @@ fn number(text: &str, name: &str) -> anyhow::Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
+    use std::time::Duration;
+
+    use crate::usage::{Usage, cpu_time, open_descriptors, resident_bytes};
 
     #[test]
     fn cpu_time_grows_by_what_was_burnt() {
