@@ -274,7 +274,9 @@ impl Worker {
         // A waker may be foreign code, so no borrow is held while it runs.
         let mut wakers = std::mem::take(&mut intake.wakers);
         drop(intake);
-        wakers.drain(..).for_each(Waker::wake);
+        for waker in wakers.drain(..) {
+            self.catch(|| waker.wake());
+        }
         self.intake.borrow_mut().wakers = wakers;
     }
 
@@ -306,7 +308,8 @@ impl Worker {
         self.counters().timers_fired.add(due.len() as u64);
         for target in due.drain(..) {
             match target {
-                TimerTarget::Task(waker) => waker.wake(),
+                // As above: it may be foreign code, and that may panic.
+                TimerTarget::Task(waker) => self.catch(|| waker.wake()),
                 TimerTarget::Local(key) => {
                     let fired = self.timers.borrow_mut().remove(key);
                     if let Some((_, callback)) = fired {
