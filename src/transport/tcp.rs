@@ -460,15 +460,17 @@ impl Connection {
 
     /// Gives back everything the connection held; the transport may live on, empty.
     fn release(&self) {
-        let protocol = self.protocol.borrow_mut().take();
-        drop(protocol);
+        // Counted as open until all of it is gone; and the protocol's own destructor comes last, for
+        // if it panics nothing else may be kept.
+        let _open = self.open.take();
         if let Some(key) = self.key.take() {
             self.local.remove_io(key);
         }
         // Closing the last descriptor takes it out of the selector; its token is never given again.
         let socket = self.socket.borrow_mut().take();
         drop(socket);
-        drop(self.open.take());
+        let protocol = self.protocol.borrow_mut().take();
+        drop(protocol);
     }
 }
 
