@@ -120,7 +120,7 @@ impl Runtime {
             if outcome.is_some() {
                 return;
             }
-            root.is_queued.store(false, Ordering::Release);
+            root.is_queued.swap(false, Ordering::AcqRel);
             let mut cx = Context::from_waker(&waker);
             let step = AssertUnwindSafe(|| Pin::as_mut(&mut future).poll(&mut cx));
             outcome = match catch_unwind(step) {
@@ -177,8 +177,9 @@ impl Drop for Runtime {
 /// Wakes the future of a `block_on`, from any thread.
 struct RootWaker {
     home: Arc<Home>,
-    /// Set by a waker (AcqRel), cleared before the step (Release): what was done before a wake-up
-    /// that finds it set is seen by the step that is still to come.
+    /// Set by a waker, cleared before the step, both by a read-modify-write (AcqRel): what was done
+    /// before a wake-up that finds it set is seen by the step that is still to come. A plain store
+    /// would not do: the loads of the step may overtake it.
     is_queued: AtomicBool,
 }
 
