@@ -93,7 +93,7 @@ impl Driver {
         self.registry.register(
             &mut SourceFd(&fd.as_fd().as_raw_fd()),
             token_of(target),
-            mio::Interest::READABLE | mio::Interest::WRITABLE,
+            mio::Interest::READABLE | mio::Interest::WRITABLE | mio::Interest::PRIORITY,
         )
     }
 

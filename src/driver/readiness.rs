@@ -21,6 +21,8 @@ impl Ready {
     pub(crate) const READ_CLOSED: Ready = Ready(1 << 2);
     pub(crate) const WRITE_CLOSED: Ready = Ready(1 << 3);
     pub(crate) const ERROR: Ready = Ready(1 << 4);
+    /// Urgent data: a receive stops in front of it, however much is behind.
+    pub(crate) const URGENT: Ready = Ready(1 << 5);
 
     pub(crate) const fn or(self, other: Ready) -> Ready {
         Ready(self.0 | other.0)
@@ -34,9 +36,10 @@ impl Ready {
         self.0 & other.0 != 0
     }
 
-    /// No further edge will come for reading, so a short read is not proof that all was read.
+    /// No further edge will come for reading, or the kernel cuts reads short: a short read is not proof
+    /// that all was read.
     pub(crate) const fn is_final(self) -> bool {
-        self.intersects(Ready::READ_CLOSED.or(Ready::ERROR))
+        self.intersects(Ready::READ_CLOSED.or(Ready::ERROR).or(Ready::URGENT))
     }
 }
 
@@ -51,7 +54,10 @@ impl Interest {
     /// What makes an operation in this direction worth trying.
     pub(crate) const fn mask(self) -> Ready {
         match self {
-            Interest::Read => Ready::READABLE.or(Ready::READ_CLOSED).or(Ready::ERROR),
+            Interest::Read => Ready::READABLE
+                .or(Ready::READ_CLOSED)
+                .or(Ready::ERROR)
+                .or(Ready::URGENT),
             Interest::Write => Ready::WRITABLE.or(Ready::WRITE_CLOSED).or(Ready::ERROR),
         }
     }

@@ -135,4 +135,5 @@ fn ready_of(event: &mio::event::Event) -> Ready {
         .or_if(event.is_read_closed(), Ready::READ_CLOSED)
         .or_if(event.is_write_closed(), Ready::WRITE_CLOSED)
         .or_if(event.is_error(), Ready::ERROR)
+        .or_if(event.is_priority(), Ready::URGENT)
 }
