@@ -72,16 +72,24 @@ impl LoopHandle {
         let rows = listen.bind(self.loops())?;
         let addrs = rows.iter().map(|row| row[0].addr).collect();
         let core = ServerCore::new(addrs, listen.max_connections);
+        let server = Server::new(Arc::clone(&core));
         for (id, socket) in rows.into_iter().flat_map(|row| row.into_iter().enumerate()) {
             let addr = socket.addr;
             let home = self.on(id);
             let registered = home.register(socket);
-            let socket =
-                registered.map_err(|error| NetError::new("register", Some(addr), error))?;
+            let socket = registered.map_err(|error| {
+                // The listeners before it serve already: nothing listens after an error.
+                server.close();
+                NetError::new("register", Some(addr), error)
+            })?;
             let listener = TaskListener::new(socket, &core, listen.nodelay);
-            home.spawn(listener.run(handler.clone()));
+            if home.spawn(listener.run(handler.clone())).id().is_none() {
+                server.close();
+                let closed = io::Error::new(io::ErrorKind::NotConnected, "the runtime is closed");
+                return Err(NetError::new("serve on", Some(addr), closed));
+            }
         }
-        Ok(Server::new(core))
+        Ok(server)
     }
 }
 
@@ -136,6 +144,8 @@ impl TaskListener {
                     self.core.count_error();
                     match AcceptError::of(&error) {
                         AcceptError::Next | AcceptError::WouldBlock => None,
+                        // SRV-10: what waits cannot be taken, and closing gives a descriptor back.
+                        AcceptError::Pause if self.core.is_closing() => return,
                         AcceptError::Pause => Some(backoff.take()),
                         AcceptError::Fatal => {
                             tracing::error!(%error, addr = %self.socket.io().addr, "listener broken");

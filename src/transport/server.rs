@@ -59,8 +59,7 @@ impl LoopHandle {
                 }
             });
             if visited.is_err() {
-                let closed = io::Error::new(io::ErrorKind::NotConnected, "the runtime is closed");
-                return Err(NetError::new("serve on a loop", None, closed));
+                return Err(closed_error());
             }
         }
         Ok(Server::new(core))
@@ -82,6 +81,9 @@ impl LocalLoop {
         P: Protocol,
     {
         let listen = listen.into();
+        if self.worker().is_closed() {
+            return Err(closed_error());
+        }
         let rows = listen.bind(1)?;
         let core = new_core(&listen, &rows);
         let factory = boxed(factory);
@@ -131,6 +133,11 @@ impl Drop for Unclaimed {
             transport.abort();
         }
     }
+}
+
+fn closed_error() -> NetError {
+    let closed = io::Error::new(io::ErrorKind::NotConnected, "the runtime is closed");
+    NetError::new("serve on a loop", None, closed)
 }
 
 fn new_core(listen: &ListenOptions, rows: &[Vec<ListenSocket>]) -> Arc<ServerCore> {
@@ -227,6 +234,10 @@ impl Listener {
                 AcceptError::Next => self.core.count_error(),
                 AcceptError::Pause => {
                     self.core.count_error();
+                    // SRV-10: what waits cannot be taken, and closing gives a descriptor back.
+                    if self.core.is_closing() {
+                        return self.release();
+                    }
                     let mut backoff = self.backoff.get();
                     let pause = backoff.take();
                     self.backoff.set(backoff);
