@@ -9,18 +9,23 @@
 //! - `across 2 loops`: bound to different loops by `spawn_on`, so that each message crosses threads. A loop
 //!   that has gone to sleep in its selector must be woken by a system call, so this measures how long
 //!   it looks for work before it sleeps, too.
+//! - `across 2 threads`: the same two parties as plain threads on the same two cores, blocking in the
+//!   same channels: what the kernel and the machine charge for it, as a floor for the line above.
 //!
 //! Bad answers: more than 480 ns on one loop (tokio: 320, smol: 680); movable tasks more than twice
 //! as slow on two loops as on one (tokio: 1.5 times, smol: 2 times): each wake-up drags a task over
-//! to the other core; across loops more than 20 us: more than two sleeps and wake-ups by the kernel.
+//! to the other core; across loops more than twice the time of two threads: a loop is woken more
+//! than once for a message. In absolute terms that line says more about the machine than about us.
 //!
 //! The channel is not ours: its share is the same in every line.
 
+use std::thread;
 use std::time::Duration;
 
 use async_channel::{Receiver, Sender, bounded};
 use criterion::Criterion;
 use criterion::measurement::{Measurement, WallTime};
+use futures_lite::future;
 use garland::{Builder, Runtime};
 
 fn main() {
@@ -59,6 +64,10 @@ fn ping_pong(criterion: &mut Criterion) {
             time_of(&runtime, server, client)
         });
     });
+    drop(runtime);
+    group.bench_function("across 2 threads", |bencher| {
+        bencher.iter_custom(time_of_threads);
+    });
     group.finish();
 }
 
@@ -79,6 +88,30 @@ fn time_of(
         time
     };
     runtime.block_on(both).expect("nobody stops the loop")
+}
+
+/// The same by two threads that block in their channels, pinned as loops are.
+fn time_of_threads(rounds: u64) -> Duration {
+    let (to_server, requests) = bounded(1);
+    let (to_client, answers) = bounded(1);
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let pin = |seat: usize| {
+        cores
+            .get(seat)
+            .is_some_and(|core| core_affinity::set_for_current(*core))
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            pin(1);
+            future::block_on(answer(requests, to_client));
+        });
+        // A thread of its own, too: pinning must not outlive this line of the table.
+        let client = scope.spawn(|| {
+            pin(0);
+            future::block_on(ask(rounds, to_server, answers))
+        });
+        client.join().expect("the client gets its answers")
+    })
 }
 
 async fn ask(rounds: u64, to_server: Sender<u64>, answers: Receiver<u64>) -> Duration {

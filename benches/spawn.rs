@@ -42,7 +42,7 @@ fn main() {
 fn spawn(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("spawn");
     for loops in LOOPS {
-        let name = |what| BenchmarkId::new(what, format_args!("{loops} loops"));
+        let name = |what| BenchmarkId::new(what, format_args!("loops = {loops}"));
         let builder = Builder::new().loops(loops);
         let runtime = builder.clone().build().expect("a runtime can be built");
         group.bench_function(name("one_by_one"), |bencher| {

@@ -3,8 +3,8 @@
 //! The figure is nanoseconds for one `yield_now`, over all tasks: wake itself, go to the back of the
 //! queue, be taken from there and polled again.
 //!
-//! - `1 task`: nobody else is ready, so this is the shortest way round the loop.
-//! - `64 tasks`: the queue is never empty; a turn's fixed costs are shared by many steps.
+//! - `tasks = 1`: nobody else is ready, so this is the shortest way round the loop.
+//! - `tasks = 64`: the queue is never empty; a turn's fixed costs are shared by many steps.
 //!
 //! On two loops, 64 tasks are work for both: the figure is wall-clock time for a yield by either.
 //!
@@ -36,7 +36,7 @@ fn yielding(criterion: &mut Criterion) {
     for (loops, tasks) in [(1, 1), (1, MANY), (2, 1), (2, MANY)] {
         let runtime = Builder::new().loops(loops).build();
         let runtime = runtime.expect("a runtime can be built");
-        let name = BenchmarkId::new(format!("{tasks} tasks"), format_args!("{loops} loops"));
+        let name = BenchmarkId::new(format!("tasks = {tasks}"), format_args!("loops = {loops}"));
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|yields| time_of(&runtime, yields, tasks));
         });
