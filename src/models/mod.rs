@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! RUSTFLAGS="--cfg garland_loom" LOOM_MAX_PREEMPTIONS=2 CARGO_TARGET_DIR=target/loom \
-//!     cargo test --release --lib models
+//!     cargo test --profile loom --lib models
 //! ```
 //!
 //! The code under test is the production code; the models spell out only what stands around it: the caller's
