@@ -220,19 +220,20 @@ impl Driver {
 
     /// Puts `waker` in the place of the one that waits; false if the timer has fired.
     pub(crate) fn update_timer(&self, key: TimerKey, waker: &Waker) -> bool {
-        let mut wheel = self.lock_wheel();
-        let Some(target) = wheel.get_mut(key) else {
-            return false;
+        let is_same = match self.lock_wheel().get_mut(key) {
+            Some(TimerTarget::Task(old)) => old.will_wake(waker),
+            Some(TimerTarget::Local(_)) => true,
+            None => return false,
         };
-        let replaced = match target {
-            TimerTarget::Task(old) if !old.will_wake(waker) => {
-                Some(std::mem::replace(old, waker.clone()))
-            }
-            TimerTarget::Task(_) | TimerTarget::Local(_) => None,
-        };
-        drop(wheel);
-        // A foreign waker's drop is foreign code: not under the lock.
-        drop(replaced);
+        if is_same {
+            return true;
+        }
+        // A foreign waker's clone and drop are foreign code: not under the lock.
+        let mut replacement = TimerTarget::Task(waker.clone());
+        match self.lock_wheel().get_mut(key) {
+            Some(target) => std::mem::swap(target, &mut replacement),
+            None => return false,
+        }
         true
     }
 

@@ -96,8 +96,10 @@ impl WriteBuffer {
     }
 
     pub(crate) fn push(&mut self, data: &[u8]) -> FlowCall {
-        // Room that was sent is used again before the buffer grows.
-        if self.sent > 0 && self.data.len() + data.len() > self.data.capacity() {
+        // Room that was sent is used again before the buffer grows; only if it is half of it, so that
+        // each byte is moved once on average.
+        let is_full = self.data.len() + data.len() > self.data.capacity();
+        if is_full && self.sent >= self.len() {
             self.data.drain(..self.sent);
             self.sent = 0;
         }
