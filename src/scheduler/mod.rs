@@ -62,6 +62,7 @@
 //! outside. The gate of the injector: push, fence, read "closed", against close, fence, drain.
 
 pub(crate) mod worker;
+mod closing;
 pub(crate) mod ready;
 pub(crate) mod deque;
 pub(crate) mod inbox;

@@ -27,7 +27,7 @@ use crate::scheduler::counters::Counters;
 use crate::scheduler::deque::LocalDeque;
 use crate::scheduler::idle::{LeftIdle, LeftSearch, Searching};
 use crate::scheduler::ready::{Callback, Handle, IoHandler, Message};
-use crate::scheduler::shared::{Home, Shared};
+use crate::scheduler::shared::{Home, Remote, Shared};
 use crate::task::Runnable;
 use crate::task::join::{Panic, panic_text};
 
@@ -41,11 +41,11 @@ const EAGER_POLL_AFTER: usize = 4;
 
 /// The event loop of one thread.
 pub(crate) struct Worker {
-    home: Arc<Home>,
-    deque: LocalDeque,
-    ready: RefCell<VecDeque<Handle>>,
-    io: RefCell<SlotMap<IoKey, Rc<dyn IoHandler>>>,
-    timers: RefCell<CallbackTimers>,
+    pub(super) home: Arc<Home>,
+    pub(super) deque: LocalDeque,
+    pub(super) ready: RefCell<VecDeque<Handle>>,
+    pub(super) io: RefCell<SlotMap<IoKey, Rc<dyn IoHandler>>>,
+    pub(super) timers: RefCell<CallbackTimers>,
     read_buffer: RefCell<Box<[u8]>>,
     intake: RefCell<Intake>,
     /// Set while this loop is counted as searching between two turns.
@@ -57,7 +57,7 @@ pub(crate) struct Worker {
     /// that runs, so another loop has to hear of it at once (S7).
     in_user_code: Cell<bool>,
     stopping: Cell<bool>,
-    closed: Cell<bool>,
+    pub(super) closed: Cell<bool>,
     last_batch: Cell<usize>,
     rng: RefCell<fastrand::Rng>,
 }
@@ -394,7 +394,7 @@ impl Worker {
     }
 
     /// Runs user code; a panic is reported and counted, and the loop lives.
-    fn catch(&self, f: impl FnOnce()) {
+    pub(super) fn catch(&self, f: impl FnOnce()) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
             self.report_panic(payload);
         }
@@ -427,7 +427,7 @@ impl Worker {
         Arc::ptr_eq(&self.home.shared, shared)
     }
 
-    fn remote(&self) -> &crate::scheduler::shared::Remote {
+    pub(super) fn remote(&self) -> &Remote {
         self.home.remote()
     }
 
@@ -523,65 +523,6 @@ impl Worker {
     /// Lends the loop's read buffer. Not reentrant, and need not be: one handle runs at a time.
     pub(crate) fn with_read_buffer<T>(&self, f: impl FnOnce(&mut [u8]) -> T) -> T {
         f(&mut self.read_buffer.borrow_mut())
-    }
-
-    /// Ends everything that lives on this loop, on its own thread: refuse, then end the tasks, then
-    /// drop what is queued, then let go of the sockets. Nothing queued runs any more.
-    pub(crate) fn close(self: &Rc<Self>) {
-        if self.closed.replace(true) {
-            return;
-        }
-        // Entered, so that wake-ups caused by destructors come here and are dropped. A loop that is
-        // closed from inside another one does without: they then come through the inbox.
-        let _entered = context::enter(self).ok();
-        // The members of every loop, not only its own: a wake-up that comes while another loop has the
-        // task in its queue is swallowed by the step that follows, after which the task waits again.
-        // The last loop to close wakes it when no loop makes steps any more.
-        let loops = self.shared().loops.iter();
-        for waker in loops.flat_map(|remote| remote.members.close()) {
-            self.catch(|| waker.wake());
-        }
-        let mut messages = Vec::new();
-        loop {
-            self.remote().inbox.take(&mut messages);
-            self.discard_queued(&mut messages);
-            if self.remote().members.bound() == 0 {
-                break;
-            }
-            // A thread that wakes a bound task has it in its hands for some instructions: dropped
-            // there, by a closed inbox, it would be dropped on the wrong thread. Few come here.
-            std::thread::yield_now();
-        }
-        self.remote().inbox.close(&mut messages);
-        self.discard_queued(&mut messages);
-        let timers = std::mem::take(&mut *self.timers.borrow_mut());
-        for (_, (timer, callback)) in timers {
-            drop(self.driver().cancel_timer(timer));
-            self.catch(|| {
-                callback.cancel();
-            });
-        }
-        let handlers = std::mem::take(&mut *self.io.borrow_mut());
-        for (_, handler) in handlers {
-            self.catch(|| handler.handle_shutdown());
-        }
-    }
-
-    /// Drops what is queued here, one by one: each may hold a destructor that panics, and two panics
-    /// at once would abort.
-    fn discard_queued(&self, messages: &mut Vec<Message>) {
-        for message in messages.drain(..) {
-            self.catch(|| message.discard());
-        }
-        loop {
-            let task = self.deque.pop();
-            let handle = self.ready.borrow_mut().pop_front();
-            if task.is_none() && handle.is_none() {
-                return;
-            }
-            self.catch(|| drop(task));
-            self.catch(|| handle.into_iter().for_each(Handle::discard));
-        }
     }
 }
 
