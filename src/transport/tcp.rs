@@ -486,7 +486,9 @@ impl Connection {
             Ok(mut protocol) => self.call_borrowed(&mut protocol, call),
             Err(_running) => unreachable!("one handle of a loop runs at a time"),
         };
-        self.deliver_flow();
+        if self.flow_due.get() != FlowCall::None {
+            self.deliver_flow();
+        }
         outcome
     }
 
