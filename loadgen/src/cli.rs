@@ -25,7 +25,8 @@ Examples:
   loadgen run tcp://10.0.0.2:7007 --connections 1000 --threads 2 --size 4KiB --duration 1m
   loadgen run tcp://127.0.0.1:7007 --out results    also writes results/run.hgrm and results/run.hlog
 
-Exit status: 0 every request was answered correctly; 1 wrong usage, no connection, failed requests.";
+Exit status of run:  0 every request was answered correctly; 1 wrong usage, no connection, failed requests.
+Exit status of demo: 0 the report was printed, whatever it says; 1 wrong usage, no server, no connection.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
