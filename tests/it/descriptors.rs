@@ -14,7 +14,7 @@ use crate::servers::Model;
 use crate::sockets::{LIMIT, any_port, background, echo_once, eventually, finish, is_alone};
 
 /// Lets this process open descriptors up to this number; what it was before.
-fn limit_descriptors(highest: u64) -> Rlimit {
+pub(crate) fn limit_descriptors(highest: u64) -> Rlimit {
     let before = getrlimit(Resource::Nofile);
     let lowered = Rlimit {
         current: Some(highest),

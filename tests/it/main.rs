@@ -17,6 +17,7 @@ mod callbacks;
 mod stealing;
 mod wakeups;
 mod shutdown;
+mod regressions;
 
 mod sockets;
 mod wire;
@@ -26,3 +27,4 @@ mod protocols;
 mod servers;
 mod descriptors;
 mod churn;
+mod regressions_net;

@@ -64,7 +64,7 @@ fn await_established(server: SocketAddr, count: usize) {
 }
 
 /// Keeps one loop from turning until the sender is used or dropped.
-fn block_loop(handle: &LoopHandle) -> mpsc::Sender<()> {
+pub(crate) fn block_loop(handle: &LoopHandle) -> mpsc::Sender<()> {
     let (release, released) = mpsc::channel();
     let (begin, begun) = mpsc::channel();
     let callback = move || {
