@@ -1,7 +1,7 @@
 //! The event loop: [`Worker::run`], and one [turn](Worker::turn) of it, to be read from top to bottom.
 //!
 //! A worker belongs to one thread and is never shared; what others may touch is in
-//! [`Remote`](super::shared::Remote). No borrow of a table is held while user code runs (LOOP-14):
+//! [`Remote`]. No borrow of a table is held while user code runs (LOOP-14):
 //! a callback may schedule, cancel, open, close and stop whatever it likes.
 //!
 //! It decides when to sleep (`park`) and knows the protocols for it; what a socket or a timer is, the
