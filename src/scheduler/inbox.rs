@@ -1,7 +1,8 @@
 //! Messages to one loop from outside: other loops and foreign threads.
 //!
 //! Order of one sender is kept. Closing is exact: a message is either taken by the loop or comes back
-//! to its sender, so nothing is ever left behind in an inbox (I10).
+//! to its sender, so nothing is ever left behind in an inbox (I10). A home closes its inbox only when all
+//! its bound tasks have arrived: what comes back to a sender is never a future of another thread.
 //!
 //! Pure. Waking the loop is the sender's next step: push, then [`Idle::claim`], then unpark
 //! (fence F1 is in `claim`).
