@@ -79,6 +79,12 @@ impl NetError {
         NetError { tried, addr, error }
     }
 
+    /// The loops that were to do it are closed.
+    pub(crate) fn closed(tried: &'static str, addr: Option<SocketAddr>) -> Self {
+        let closed = io::Error::new(io::ErrorKind::NotConnected, "the runtime is closed");
+        NetError::new(tried, addr, closed)
+    }
+
     /// The kind of the underlying error.
     pub fn kind(&self) -> io::ErrorKind {
         self.error.kind()

@@ -14,6 +14,9 @@ use rustix::io::Errno;
 /// nginx 1 or all, asyncio 100.
 pub(crate) const ACCEPTS_PER_TURN: usize = 16;
 
+/// How long a listener rests at the limit of connections before it looks again.
+pub(crate) const FULL_PAUSE: Duration = Duration::from_millis(10);
+
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 

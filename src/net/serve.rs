@@ -18,15 +18,12 @@ use pin_project_lite::pin_project;
 
 use crate::driver::Registration;
 use crate::error::NetError;
-use crate::net::accept::{ACCEPTS_PER_TURN, AcceptError, Backoff};
+use crate::net::accept::{ACCEPTS_PER_TURN, AcceptError, Backoff, FULL_PAUSE};
 use crate::net::server::{ListenerGuard, OpenGuard, Server, ServerCore};
 use crate::net::socket::{self, ListenOptions, ListenSocket};
 use crate::net::tcp::{TcpStream, poll_accept};
 use crate::runtime::{LocalLoop, LoopHandle, spawn, yield_now};
 use crate::time::sleep;
-
-/// How long a listener rests at the limit of connections before it looks again.
-const FULL_PAUSE: Duration = Duration::from_millis(10);
 
 impl LoopHandle {
     /// Serves TCP in the task model: `handler` is called for each connection, and its future becomes
@@ -85,8 +82,7 @@ impl LoopHandle {
             let listener = TaskListener::new(socket, &core, listen.nodelay);
             if home.spawn(listener.run(handler.clone())).id().is_none() {
                 server.close();
-                let closed = io::Error::new(io::ErrorKind::NotConnected, "the runtime is closed");
-                return Err(NetError::new("serve on", Some(addr), closed));
+                return Err(NetError::closed("serve on", Some(addr)));
             }
         }
         Ok(server)

@@ -11,15 +11,12 @@ use std::time::Duration;
 
 use crate::error::NetError;
 use crate::net::TcpStream;
-use crate::net::accept::{ACCEPTS_PER_TURN, AcceptError, Backoff};
+use crate::net::accept::{ACCEPTS_PER_TURN, AcceptError, Backoff, FULL_PAUSE};
 use crate::net::server::{ListenerGuard, OpenGuard, Server, ServerCore};
 use crate::net::socket::{self, ListenOptions, ListenSocket};
 use crate::runtime::{IoHandler, IoKey, LocalLoop, LoopHandle, Ready, yield_now};
 use crate::transport::protocol::Protocol;
 use crate::transport::tcp::{Connection, Transport, peer_of};
-
-/// How long a listener rests at the limit of connections before it looks again.
-const FULL_PAUSE: Duration = Duration::from_millis(10);
 
 /// Makes the protocol of each connection of one loop.
 type Factory = Rc<RefCell<dyn FnMut() -> Box<dyn Protocol>>>;
@@ -59,7 +56,7 @@ impl LoopHandle {
                 }
             });
             if visited.is_err() {
-                return Err(closed_error());
+                return Err(NetError::closed("serve on a loop", None));
             }
         }
         Ok(Server::new(core))
@@ -82,7 +79,7 @@ impl LocalLoop {
     {
         let listen = listen.into();
         if self.worker().is_closed() {
-            return Err(closed_error());
+            return Err(NetError::closed("serve on a loop", None));
         }
         let rows = listen.bind(1)?;
         let core = new_core(&listen, &rows);
@@ -133,11 +130,6 @@ impl Drop for Unclaimed {
             transport.abort();
         }
     }
-}
-
-fn closed_error() -> NetError {
-    let closed = io::Error::new(io::ErrorKind::NotConnected, "the runtime is closed");
-    NetError::new("serve on a loop", None, closed)
 }
 
 fn new_core(listen: &ListenOptions, rows: &[Vec<ListenSocket>]) -> Arc<ServerCore> {
