@@ -79,6 +79,7 @@ compile_error!(
 mod atomics;
 mod config;
 mod error;
+mod sync;
 
 mod driver;
 mod task;
@@ -87,11 +88,16 @@ mod scheduler;
 
 mod runtime;
 
+mod blocking;
 mod time;
 
+mod future;
 mod net;
+mod signal;
 
 mod transport;
+
+mod streams;
 
 #[cfg(all(test, garland_loom))]
 mod models;

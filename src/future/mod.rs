@@ -1,0 +1,1 @@
+//! L4b: futures of one loop, and waiting for several at once.

@@ -1,0 +1,1 @@
+//! L4b: signals of the operating system, as callbacks of a loop.
