@@ -109,8 +109,9 @@ pub use crate::net::{
     ListenOptions, ReadHalf, Server, ServerStats, TcpListener, TcpStream, WriteHalf,
 };
 pub use crate::runtime::{
-    BackgroundRuntime, Builder, CallHandle, LocalLoop, LoopHandle, LoopId, LoopStats, Runtime,
-    RuntimeStats, ShutdownReport, ThreadsafeCallHandle, TimerHandle, spawn, spawn_local,
+    BackgroundRuntime, Builder, CallHandle, ErrorContext, ExceptionHandler, LocalLoop, LoopHandle,
+    LoopId, LoopStats, Runtime, RuntimeStats, ShutdownReport, ThreadsafeCallHandle, TimerHandle,
+    spawn, spawn_local,
 };
 pub use crate::task::join::{JoinError, JoinHandle, TaskId};
 pub use crate::task::yield_now::{YieldNow, yield_now};

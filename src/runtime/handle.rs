@@ -68,6 +68,7 @@ impl LoopHandle {
     ///
     /// # Errors
     /// [`LoopError::Closed`] after the shutdown of the loop; `f` is dropped.
+    #[track_caller]
     pub fn call_soon_threadsafe(
         &self,
         f: impl FnOnce() + Send + 'static,

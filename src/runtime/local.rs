@@ -16,7 +16,7 @@ use crate::runtime::LoopId;
 use crate::runtime::callback::{CallHandle, TimerHandle};
 use crate::runtime::handle::LoopHandle;
 use crate::scheduler::{self, Callback, CallbackCell, Handle, IoHandler, Worker};
-use crate::task::join::{JoinHandle, Panic};
+use crate::task::join::JoinHandle;
 
 /// An event loop, for code that runs on it.
 ///
@@ -85,6 +85,7 @@ impl LocalLoop {
     /// Runs `f` once, in a later step, behind everything that is ready already.
     ///
     /// On a loop that is closed `f` is dropped.
+    #[track_caller]
     pub fn call_soon(&self, f: impl FnOnce() + 'static) -> CallHandle {
         let callback: Rc<dyn Callback> = Rc::new(CallbackCell::new(f));
         self.worker.push_ready(Handle::Call(Rc::clone(&callback)));
@@ -94,12 +95,14 @@ impl LocalLoop {
     /// Runs `f` once, `delay` from now at the soonest. A delay of zero is due in the next turn,
     /// behind what is ready already. Precision is that of the platform's timers, well below a
     /// millisecond; equal deadlines fire in the order of scheduling.
+    #[track_caller]
     pub fn call_later(&self, delay: Duration, f: impl FnOnce() + 'static) -> TimerHandle {
         let deadline = self.driver().clock().ns_after(delay);
         TimerHandle::new(&self.worker, Rc::new(CallbackCell::new(f)), deadline)
     }
 
     /// Runs `f` once, at `when` at the soonest.
+    #[track_caller]
     pub fn call_at(&self, when: Instant, f: impl FnOnce() + 'static) -> TimerHandle {
         let deadline = self.driver().clock().ns_at(when);
         TimerHandle::new(&self.worker, Rc::new(CallbackCell::new(f)), deadline)
@@ -162,11 +165,6 @@ impl LocalLoop {
     /// Lends the loop's read buffer. Not reentrant, and need not be: one handle runs at a time.
     pub(crate) fn with_read_buffer<T>(&self, f: impl FnOnce(&mut [u8]) -> T) -> T {
         self.worker.with_read_buffer(f)
-    }
-
-    /// Reports and counts a panic that was caught in a callback.
-    pub(crate) fn report_panic(&self, payload: Panic) {
-        self.worker.report_panic(payload);
     }
 
     pub(crate) fn worker(&self) -> &Rc<Worker> {

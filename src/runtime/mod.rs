@@ -12,24 +12,26 @@ mod affinity;
 mod background;
 mod builder;
 mod callback;
+mod errors;
 mod handle;
 mod lent;
 mod local;
 mod shutdown;
 mod stats;
 
-use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 
 pub use crate::runtime::background::BackgroundRuntime;
 pub use crate::runtime::builder::Builder;
 pub use crate::runtime::callback::{CallHandle, ThreadsafeCallHandle, TimerHandle};
+pub use crate::runtime::errors::ExceptionHandler;
 pub use crate::runtime::handle::LoopHandle;
 pub use crate::runtime::lent::Runtime;
 pub use crate::runtime::local::LocalLoop;
 pub use crate::runtime::shutdown::ShutdownReport;
 pub use crate::runtime::stats::{LoopStats, RuntimeStats};
+pub use crate::scheduler::{ErrorContext, LoopId};
 
 use crate::scheduler;
 use crate::task::join::JoinHandle;
@@ -39,23 +41,6 @@ pub(crate) use crate::driver::{Interest, IoKey, Ready};
 pub(crate) use crate::scheduler::IoHandler;
 pub(crate) use crate::task::join::panic_text;
 pub(crate) use crate::task::yield_now::yield_now;
-
-/// Which loop of a runtime: 0 is the one that can be lent a thread.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LoopId(pub(crate) usize);
-
-impl LoopId {
-    /// Its place in [`RuntimeStats::loops`].
-    pub fn index(self) -> usize {
-        self.0
-    }
-}
-
-impl fmt::Display for LoopId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "loop {}", self.0)
-    }
-}
 
 /// Starts a movable task on the runtime whose loop runs on this thread.
 ///

@@ -49,11 +49,14 @@ impl Worker {
         for (_, handler) in handlers {
             self.catch(|| handler.handle_shutdown());
         }
+        // Last, for it heard of the above; it may hold this very loop.
+        let on_error = self.on_error.take();
+        self.catch(|| drop(on_error));
     }
 
     /// Drops what is queued here, one by one: each may hold a destructor that panics, and two panics
     /// at once would abort.
-    fn discard_queued(&self, messages: &mut Vec<Message>) {
+    fn discard_queued(self: &Rc<Self>, messages: &mut Vec<Message>) {
         for message in messages.drain(..) {
             self.catch(|| message.discard());
         }

@@ -63,6 +63,7 @@
 
 pub(crate) mod worker;
 mod closing;
+pub(crate) mod failure;
 pub(crate) mod ready;
 pub(crate) mod deque;
 pub(crate) mod inbox;
@@ -73,8 +74,11 @@ pub(crate) mod counters;
 pub(crate) mod context;
 
 pub(crate) use crate::scheduler::context::{current, with_current};
+pub use crate::scheduler::failure::ErrorContext;
+pub(crate) use crate::scheduler::failure::OnError;
 pub(crate) use crate::scheduler::ready::{
     Callback, CallbackCell, Handle, IoHandler, Message, SharedCallback, SharedCallbackCell,
 };
+pub use crate::scheduler::shared::LoopId;
 pub(crate) use crate::scheduler::shared::{Home, Remote, Shared};
 pub(crate) use crate::scheduler::worker::{ArmedCallback, Worker};

@@ -7,10 +7,12 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
+use std::panic::Location;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::driver::{IoKey, Ready};
+use crate::scheduler::failure::ErrorContext;
 use crate::scheduler::worker::Worker;
 use crate::task::Runnable;
 
@@ -28,6 +30,8 @@ pub(crate) enum Handle {
     Task(Runnable),
     /// A step of the future given to `block_on`.
     Root,
+    /// A failure for the exception handler of this loop.
+    Failure(Box<ErrorContext>),
 }
 
 impl Handle {
@@ -40,6 +44,7 @@ impl Handle {
             Handle::SharedCall(callback) => {
                 callback.cancel();
             }
+            Handle::Failure(context) => context.log_and_drop(),
             Handle::Visit(_) | Handle::Io(..) | Handle::Task(_) | Handle::Root => {}
         }
     }
@@ -54,6 +59,7 @@ pub(crate) enum Message {
     Visit(Visit),
     Task(Runnable),
     Root,
+    Failure(Box<ErrorContext>),
     Stop,
 }
 
@@ -64,6 +70,7 @@ impl Message {
             Message::SharedCall(callback) => {
                 callback.cancel();
             }
+            Message::Failure(context) => context.log_and_drop(),
             Message::Visit(_) | Message::Task(_) | Message::Root | Message::Stop => {}
         }
     }
@@ -76,63 +83,84 @@ impl fmt::Debug for Message {
             Message::Visit(_) => "Visit",
             Message::Task(_) => "Task",
             Message::Root => "Root",
+            Message::Failure(_) => "Failure",
             Message::Stop => "Stop",
         })
     }
 }
 
+/// Where a loop keeps the place that scheduled what runs now, for reports about it.
+pub(crate) type Place = Cell<Option<&'static Location<'static>>>;
+
 /// A callback that can be cancelled until it runs.
 pub(crate) trait Callback {
-    fn run(&self);
+    /// Runs the closure, after it has said in `place` where it was scheduled.
+    fn run(&self, place: &Place);
     /// Drops the closure and what it captured, at once; false if it ran or was cancelled before.
     fn cancel(&self) -> bool;
 }
 
 /// The closure of one `call_soon` or `call_at`, in one allocation with its reference count.
-pub(crate) struct CallbackCell<F>(Cell<Option<F>>);
+pub(crate) struct CallbackCell<F> {
+    closure: Cell<Option<F>>,
+    scheduled_at: &'static Location<'static>,
+}
 
 impl<F: FnOnce()> CallbackCell<F> {
+    #[track_caller]
     pub(crate) fn new(f: F) -> Self {
-        CallbackCell(Cell::new(Some(f)))
+        CallbackCell {
+            closure: Cell::new(Some(f)),
+            scheduled_at: Location::caller(),
+        }
     }
 }
 
 impl<F: FnOnce()> Callback for CallbackCell<F> {
-    fn run(&self) {
-        if let Some(f) = self.0.take() {
+    fn run(&self, place: &Place) {
+        if let Some(f) = self.closure.take() {
+            place.set(Some(self.scheduled_at));
             f();
         }
     }
 
     fn cancel(&self) -> bool {
-        self.0.take().is_some()
+        self.closure.take().is_some()
     }
 }
 
 /// A [`Callback`] that may be cancelled from another thread.
 pub(crate) trait SharedCallback: Send + Sync {
-    fn run(&self);
+    fn run(&self, place: &Place);
     fn cancel(&self) -> bool;
 }
 
 /// The closure of one `call_soon_threadsafe`.
-pub(crate) struct SharedCallbackCell<F>(Mutex<Option<F>>);
+pub(crate) struct SharedCallbackCell<F> {
+    closure: Mutex<Option<F>>,
+    scheduled_at: &'static Location<'static>,
+}
 
 impl<F: FnOnce() + Send> SharedCallbackCell<F> {
+    #[track_caller]
     pub(crate) fn new(f: F) -> Self {
-        SharedCallbackCell(Mutex::new(Some(f)))
+        SharedCallbackCell {
+            closure: Mutex::new(Some(f)),
+            scheduled_at: Location::caller(),
+        }
     }
 
     fn take(&self) -> Option<F> {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.closure.lock().unwrap_or_else(PoisonError::into_inner);
         slot.take()
     }
 }
 
 impl<F: FnOnce() + Send> SharedCallback for SharedCallbackCell<F> {
-    fn run(&self) {
+    fn run(&self, place: &Place) {
         // Taken first: the closure runs without the lock.
         if let Some(f) = self.take() {
+            place.set(Some(self.scheduled_at));
             f();
         }
     }

@@ -1,5 +1,6 @@
 //! What all loops of a runtime share, and what each of them shows to the others.
 
+use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
@@ -19,13 +20,31 @@ use crate::driver::Driver;
 use crate::scheduler::context;
 use crate::scheduler::counters::Counters;
 use crate::scheduler::deque::{LocalDeque, SharedQueue};
+use crate::scheduler::failure::ErrorContext;
 use crate::scheduler::idle::Idle;
 use crate::scheduler::inbox::Inbox;
 use crate::scheduler::ready::{Handle, Message};
 use crate::scheduler::worker::Worker;
 use crate::task::join::JoinHandle;
 use crate::task::members::{Kind, Members};
-use crate::task::{Ended, Membership, Runnable, TaskId, TaskMeta};
+use crate::task::{Ended, Membership, Runnable, TaskId, TaskMeta, Witness};
+
+/// Which loop of a runtime: 0 is the one that can be lent a thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LoopId(pub(crate) usize);
+
+impl LoopId {
+    /// Its place in [`RuntimeStats::loops`](crate::RuntimeStats::loops).
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+impl fmt::Display for LoopId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "loop {}", self.0)
+    }
+}
 
 /// One runtime.
 #[derive(Debug)]
@@ -245,6 +264,18 @@ struct Member {
 impl Membership for Member {
     fn leave(self, how: Ended) {
         self.home.remote().members.leave(self.key, how);
+    }
+
+    /// The loop that polls the task now; its home, if no loop does.
+    fn witness(&self, meta: TaskMeta) -> Witness {
+        let home = context::with_current(|worker| {
+            let worker = worker.filter(|worker| worker.is_of(&self.home.shared));
+            Arc::clone(worker.map_or(&self.home, |worker| worker.home()))
+        });
+        Box::new(move |payload| {
+            let context = ErrorContext::new("a task panicked, and nobody took its result");
+            home.report(context.with_task(meta).with_panic(payload));
+        })
     }
 }
 

@@ -10,7 +10,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -25,11 +25,11 @@ use crate::error::LoopError;
 use crate::scheduler::context;
 use crate::scheduler::counters::Counters;
 use crate::scheduler::deque::LocalDeque;
+use crate::scheduler::failure::OnError;
 use crate::scheduler::idle::{LeftIdle, LeftSearch, Searching};
 use crate::scheduler::ready::{Callback, Handle, IoHandler, Message};
 use crate::scheduler::shared::{Home, Remote, Shared};
 use crate::task::Runnable;
-use crate::task::join::{Panic, panic_text};
 
 /// Bytes that a loop reads at once into the buffer it lends to its connections: large enough that a
 /// bulk transfer is bounded by the kernel, small enough to stay in the second-level cache.
@@ -56,6 +56,10 @@ pub(crate) struct Worker {
     /// Set while handles and tasks run: a task they make ready may be waited for by the very code
     /// that runs, so another loop has to hear of it at once (S7).
     in_user_code: Cell<bool>,
+    /// Where the callback that runs now was scheduled; `None` while anything else runs.
+    pub(super) running_place: Cell<Option<&'static Location<'static>>>,
+    /// The exception handler; `None` is the default.
+    pub(super) on_error: RefCell<Option<Rc<dyn OnError>>>,
     stopping: Cell<bool>,
     pub(super) closed: Cell<bool>,
     last_batch: Cell<usize>,
@@ -95,6 +99,8 @@ impl Worker {
             searching: Cell::new(None),
             retreated: Cell::new(false),
             in_user_code: Cell::new(false),
+            running_place: Cell::new(None),
+            on_error: RefCell::default(),
             stopping: Cell::new(false),
             closed: Cell::new(false),
             last_batch: Cell::new(0),
@@ -218,7 +224,7 @@ impl Worker {
         }
     }
 
-    fn poll_now(&self, batch: Batch) {
+    fn poll_now(self: &Rc<Self>, batch: Batch) {
         self.counters().polls.add(1);
         let mut intake = self.intake.borrow_mut();
         let Intake {
@@ -232,7 +238,7 @@ impl Worker {
     /// Where a loop decides to sleep. Announce it, look at everything once more (fence F2 is between
     /// the two), and only then wait in the selector; a poster that came too late for the look has
     /// seen the announcement, and ends the wait (I1).
-    fn park(&self) {
+    fn park(self: &Rc<Self>) {
         let idle = &self.shared().idle;
         idle.transition_to_idle(self.id(), self.searching.take());
         let mut events = 0;
@@ -256,7 +262,7 @@ impl Worker {
     }
 
     /// Turns what the driver collected into entries of the queues.
-    fn dispatch(&self, events: usize) {
+    fn dispatch(self: &Rc<Self>, events: usize) {
         self.last_batch.set(events);
         if events == 0 {
             return;
@@ -294,12 +300,13 @@ impl Worker {
                 Message::Visit(visit) => ready.push_back(Handle::Visit(visit)),
                 Message::Task(task) => ready.push_back(Handle::Task(task)),
                 Message::Root => ready.push_back(Handle::Root),
+                Message::Failure(context) => ready.push_back(Handle::Failure(context)),
                 Message::Stop => self.stopping.set(true),
             }
         }
     }
 
-    fn append_due_timers(&self) {
+    fn append_due_timers(self: &Rc<Self>) {
         if !self.driver().is_timer_due() {
             return;
         }
@@ -339,8 +346,14 @@ impl Worker {
 
     fn run_handle(self: &Rc<Self>, handle: Handle, root: &mut dyn FnMut()) {
         match handle {
-            Handle::Call(callback) => callback.run(),
-            Handle::SharedCall(callback) => callback.run(),
+            Handle::Call(callback) => {
+                callback.run(&self.running_place);
+                self.running_place.set(None);
+            }
+            Handle::SharedCall(callback) => {
+                callback.run(&self.running_place);
+                self.running_place.set(None);
+            }
             Handle::Visit(visit) => visit(self),
             Handle::Io(key, ready) => {
                 let handler = self.io.borrow().get(key).cloned();
@@ -354,11 +367,12 @@ impl Worker {
                 task.run();
             }
             Handle::Root => root(),
+            Handle::Failure(context) => self.report(*context),
         }
     }
 
     /// Movable tasks of the own deque, until the budget of tasks or of time is spent.
-    fn run_movable(&self) {
+    fn run_movable(self: &Rc<Self>) {
         let mut task = self.deque.pop();
         if task.is_none() {
             return;
@@ -391,21 +405,6 @@ impl Worker {
             task = self.deque.pop();
         }
         self.counters().tasks_run.add(u64::from(run));
-    }
-
-    /// Runs user code; a panic is reported and counted, and the loop lives.
-    pub(super) fn catch(&self, f: impl FnOnce()) {
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
-            self.report_panic(payload);
-        }
-    }
-
-    /// Reports and counts a panic that was caught in a callback.
-    pub(crate) fn report_panic(&self, payload: Panic) {
-        self.counters().callback_panics.add(1);
-        let message = panic_text(payload.as_ref()).unwrap_or("(not a text)");
-        tracing::error!(loop_id = self.id(), message, "a callback panicked");
-        crate::task::drop_payload(payload);
     }
 }
 

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use async_task::FallibleTask;
 
 use crate::task::word::{CancelRequest, TaskWord};
-use crate::task::{TaskMeta, drop_payload};
+use crate::task::{TaskMeta, Witness, drop_payload};
 
 /// What a panic carries.
 pub(crate) type Panic = Box<dyn Any + Send>;
@@ -76,27 +76,39 @@ impl fmt::Display for JoinError {
 
 impl std::error::Error for JoinError {}
 
-/// The result of a task on its way to the handle. If nobody takes it, because the task is detached,
-/// a loop drops it inside async-task, which ends the process where a destructor panics; so that
-/// panic ends here.
-pub(crate) struct Outcome<T>(Option<Result<T, JoinError>>);
+/// The result of a task on its way to the handle. If nobody takes it, because the task is detached, it
+/// is dropped inside async-task, which ends the process where a destructor panics; so that panic ends
+/// here, and the panic of the task goes to its witness (ERR-06).
+pub(crate) struct Outcome<T>(Option<Result<T, Failed>>);
+
+/// Why a task has no result, as long as nobody has asked.
+pub(crate) enum Failed {
+    Cancelled,
+    Panicked(Panic, Witness),
+}
 
 impl<T> Outcome<T> {
-    pub(crate) fn new(result: Result<T, JoinError>) -> Self {
+    pub(crate) fn new(result: Result<T, Failed>) -> Self {
         Outcome(Some(result))
     }
 
     fn into_result(mut self) -> Result<T, JoinError> {
-        self.0.take().expect("taken by nobody else")
+        let result = self.0.take().expect("taken by nobody else");
+        result.map_err(|failed| match failed {
+            Failed::Cancelled => JoinError::Cancelled,
+            Failed::Panicked(payload, _unneeded) => JoinError::Panicked(payload),
+        })
     }
 }
 
 impl<T> Drop for Outcome<T> {
     fn drop(&mut self) {
-        let Some(result) = self.0.take() else {
-            return;
+        let output = match self.0.take() {
+            Some(Ok(output)) => output,
+            Some(Err(Failed::Panicked(payload, witness))) => return witness(payload),
+            Some(Err(Failed::Cancelled)) | None => return,
         };
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(result))) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(output))) {
             let message = panic_text(payload.as_ref()).unwrap_or("(not a text)");
             tracing::error!(message, "dropping the result of a detached task panicked");
             drop_payload(payload);
@@ -108,7 +120,8 @@ impl<T> Drop for Outcome<T> {
 ///
 /// - Dropping the handle detaches the task: it goes on by itself.
 /// - [`cancel`](JoinHandle::cancel) ends it: its future is dropped by a loop, in a later step.
-/// - A panic of the task is an error here; nothing else is hurt by it.
+/// - A panic of the task is an error here; nothing else is hurt by it. If nobody takes it, because the
+///   handle is dropped, it is told to the exception handler of the loop on which the task panicked.
 /// - Cancelling whoever awaits the handle detaches the task. Awaiting loses nothing: `&mut handle`
 ///   may be awaited again.
 ///

@@ -36,7 +36,7 @@ use std::task::{Context, Poll};
 use async_task::{Builder, ScheduleInfo, WithInfo};
 use pin_project_lite::pin_project;
 
-use crate::task::join::{JoinError, JoinHandle, Outcome, Panic, panic_text};
+use crate::task::join::{Failed, JoinHandle, Outcome, Panic};
 use crate::task::word::TaskWord;
 
 pub(crate) use crate::task::join::TaskId;
@@ -53,14 +53,6 @@ pub(crate) struct TaskMeta {
     pub(crate) location: &'static Location<'static>,
 }
 
-impl TaskMeta {
-    /// The standard panic hook has printed where it happened; this says in which task.
-    fn report_panic(&self, payload: &Panic) {
-        let message = panic_text(payload.as_ref()).unwrap_or("(not a text)");
-        tracing::error!(task = %self.id, spawned_at = %self.location, message, "a task panicked");
-    }
-}
-
 /// How a task ended, for the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
@@ -72,7 +64,12 @@ pub(crate) enum Ended {
 /// A task's place in a list; given back when it ends.
 pub(crate) trait Membership {
     fn leave(self, how: Ended);
+    /// Who will hear of a panic of the step that runs now, if nobody takes the task's result.
+    fn witness(&self, meta: TaskMeta) -> Witness;
 }
+
+/// Told of a panic that nobody else will see. Must not panic: destructors call it.
+pub(crate) type Witness = Box<dyn FnOnce(Panic) + Send>;
 
 /// Makes a task whose steps may run on any loop.
 pub(crate) fn movable<F, G, S>(
@@ -139,9 +136,9 @@ pin_project! {
             match dropped {
                 Ok(()) => membership.leave(Ended::Cancelled),
                 Err(payload) => {
-                    this.meta.report_panic(&payload);
+                    let witness = membership.witness(*this.meta);
                     membership.leave(Ended::Panicked);
-                    drop_payload(payload);
+                    witness(payload);
                 }
             }
         }
@@ -170,7 +167,7 @@ impl<F: Future, G: Membership> Future for Body<F, G> {
             if this.word.cancel_requested() {
                 this.future.set(None);
                 this.word.body_dropped();
-                return Poll::Ready(Err(JoinError::Cancelled));
+                return Poll::Ready(Err(Failed::Cancelled));
             }
             let future = this.future.as_mut().as_pin_mut();
             let future = future.expect("a finished task is not polled");
@@ -181,7 +178,7 @@ impl<F: Future, G: Membership> Future for Body<F, G> {
                 Poll::Ready(Ok(output))
             } else {
                 drop(output);
-                Poll::Ready(Err(JoinError::Cancelled))
+                Poll::Ready(Err(Failed::Cancelled))
             }
         }));
         let result = match step {
@@ -191,19 +188,20 @@ impl<F: Future, G: Membership> Future for Body<F, G> {
                 // The panic is the result, even if a cancel came first: it is not kept from whoever
                 // asks. Without one a later cancel is told that it comes too late.
                 let _too_late_for_a_cancel: bool = this.word.finish();
-                this.meta.report_panic(&payload);
+                let membership = this.membership.as_ref();
+                let membership = membership.expect("a finished task is not polled");
                 // What is left of the future goes here: async-task aborts where a destructor panics.
                 let dropped = catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
                 if let Err(second) = dropped {
-                    drop_payload(second);
+                    membership.witness(*this.meta)(second);
                 }
-                Err(JoinError::Panicked(payload))
+                Err(Failed::Panicked(payload, membership.witness(*this.meta)))
             }
         };
         let how = match &result {
             Ok(_) => Ended::Finished,
-            Err(JoinError::Cancelled) => Ended::Cancelled,
-            Err(JoinError::Panicked(_)) => Ended::Panicked,
+            Err(Failed::Cancelled) => Ended::Cancelled,
+            Err(Failed::Panicked(..)) => Ended::Panicked,
         };
         if let Some(membership) = this.membership.take() {
             membership.leave(how);

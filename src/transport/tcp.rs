@@ -10,7 +10,7 @@ use std::rc::{Rc, Weak};
 
 use crate::net::server::OpenGuard;
 use crate::net::socket;
-use crate::runtime::{Interest, IoHandler, IoKey, LocalLoop, Ready, panic_text};
+use crate::runtime::{ErrorContext, Interest, IoHandler, IoKey, LocalLoop, Ready, panic_text};
 use crate::transport::flow::{FlowCall, InvalidLimits, WriteBuffer, WriteLimits};
 use crate::transport::protocol::{AfterEof, Protocol};
 
@@ -504,7 +504,8 @@ impl Connection {
         catch_unwind(AssertUnwindSafe(|| call(protocol, &transport))).map_err(|payload| {
             let message = panic_text(payload.as_ref()).unwrap_or("(not a text)");
             let error = io::Error::other(format!("the protocol panicked: {message}"));
-            self.local.report_panic(payload);
+            let context = ErrorContext::new("a protocol panicked").with_peer(self.peer);
+            self.local.report(context.with_panic(payload));
             error
         })
     }

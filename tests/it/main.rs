@@ -12,7 +12,9 @@
 mod support;
 mod timers;
 mod tasks;
+mod log;
 mod panics;
+mod failures;
 mod callbacks;
 mod stealing;
 mod wakeups;
