@@ -106,7 +106,7 @@ pub use crate::config::{Pin, TurnBudget};
 pub use crate::driver::clock::ManualClock;
 pub use crate::error::{BuildError, LoopError, NetError, TimedOut};
 pub use crate::net::{
-    ListenOptions, ReadHalf, Server, ServerStats, TcpListener, TcpStream, WriteHalf,
+    ListenOptions, ReadHalf, Server, ServerStats, SocketName, TcpListener, TcpStream, WriteHalf,
 };
 pub use crate::runtime::{
     BackgroundRuntime, Builder, CallHandle, ErrorContext, ExceptionHandler, LocalLoop, LoopHandle,

@@ -167,11 +167,11 @@ impl IdleWatch {
         if now < deadline {
             self.arm(deadline);
         } else if unsent == 0 {
-            tracing::debug!(peer = %self.transport.peer_addr(), "idle connection closed");
+            tracing::debug!(peer = %self.transport.peer_name(), "idle connection closed");
             self.transport.close();
         } else {
             // Its peer has stopped reading, so closing would wait for it forever.
-            tracing::debug!(peer = %self.transport.peer_addr(), unsent, "stalled connection cut");
+            tracing::debug!(peer = %self.transport.peer_name(), unsent, "stalled connection cut");
             self.transport.abort();
         }
     }

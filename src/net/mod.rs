@@ -5,11 +5,13 @@
 //! protocols and their transports are one layer up.
 
 pub(crate) mod accept;
+pub(crate) mod name;
 pub(crate) mod serve;
 pub(crate) mod server;
 pub(crate) mod socket;
 pub(crate) mod tcp;
 
+pub use crate::net::name::SocketName;
 pub use crate::net::server::{Server, ServerStats};
 pub use crate::net::socket::ListenOptions;
 pub use crate::net::tcp::{ReadHalf, TcpListener, TcpStream, WriteHalf};

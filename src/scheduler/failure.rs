@@ -13,7 +13,6 @@ use std::error::Error;
 use std::fmt;
 use std::io::{self, Write};
 use std::mem::ManuallyDrop;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::rc::Rc;
 
@@ -40,7 +39,7 @@ pub struct ErrorContext {
     loop_id: Option<LoopId>,
     scheduled_at: Option<&'static Location<'static>>,
     task: Option<TaskMeta>,
-    peer: Option<SocketAddr>,
+    peer: Option<String>,
     while_handling: Option<Box<ErrorContext>>,
 }
 
@@ -65,9 +64,9 @@ impl ErrorContext {
         self
     }
 
-    /// Adds the other end of the connection it is about.
-    pub fn with_peer(mut self, peer: SocketAddr) -> Self {
-        self.peer = Some(peer);
+    /// Adds what the other end of the connection it is about is called.
+    pub fn with_peer(mut self, peer: impl fmt::Display) -> Self {
+        self.peer = Some(peer.to_string());
         self
     }
 
@@ -128,9 +127,9 @@ impl ErrorContext {
         self.task.map(|task| task.location)
     }
 
-    /// The other end of the connection.
-    pub fn peer(&self) -> Option<SocketAddr> {
-        self.peer
+    /// What the other end of the connection is called: an address, or the name of a Unix socket.
+    pub fn peer(&self) -> Option<&str> {
+        self.peer.as_deref()
     }
 
     /// For a failure of the exception handler itself: what it was handling.
@@ -182,7 +181,7 @@ impl fmt::Display for ErrorContext {
         if let Some(task) = &self.task {
             write!(f, "; {} spawned at {}", task.id, task.location)?;
         }
-        if let Some(peer) = self.peer {
+        if let Some(peer) = &self.peer {
             write!(f, "; peer {peer}")?;
         }
         if let Some(first) = &self.while_handling {

@@ -16,11 +16,13 @@
 //!                                                  └──KeepOpen──> open for writing
 //! ```
 
-pub(crate) mod flow;
 pub(crate) mod protocol;
+pub(crate) mod stream;
+pub(crate) mod connection;
+pub(crate) mod descriptor;
+pub(crate) mod flow;
 pub(crate) mod server;
-pub(crate) mod tcp;
 
 pub use crate::transport::flow::{InvalidLimits, WriteLimits};
 pub use crate::transport::protocol::{AfterEof, Protocol};
-pub use crate::transport::tcp::Transport;
+pub use crate::transport::stream::Transport;

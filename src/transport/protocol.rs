@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::transport::tcp::Transport;
+use crate::transport::stream::Transport;
 
 /// What happens to the connection when the peer has finished sending.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

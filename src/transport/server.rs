@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::NetError;
-use crate::net::TcpStream;
 use crate::net::accept::{ACCEPTS_PER_TURN, AcceptError, Backoff, FULL_PAUSE};
 use crate::net::server::{ListenerGuard, OpenGuard, Server, ServerCore};
 use crate::net::socket::{self, ListenOptions, ListenSocket};
-use crate::runtime::{IoHandler, IoKey, LocalLoop, LoopHandle, Ready, yield_now};
+use crate::net::{SocketName, TcpStream};
+use crate::runtime::{IoHandler, IoKey, LocalLoop, LoopHandle, Ready};
+use crate::transport::connection::Connection;
 use crate::transport::protocol::Protocol;
-use crate::transport::tcp::{Connection, Transport, peer_of};
+use crate::transport::stream::Transport;
 
 /// Makes the protocol of each connection of one loop.
 type Factory = Rc<RefCell<dyn FnMut() -> Box<dyn Protocol>>>;
@@ -105,30 +106,9 @@ impl LocalLoop {
         factory: impl FnOnce() -> P,
     ) -> Result<Transport, NetError> {
         let socket = TcpStream::connect(addrs).await?.into_fd();
-        let peer = peer_of(&socket);
+        let peer = SocketName::of_peer(&socket);
         let peer = peer.map_err(|error| NetError::new("read the peer's address", None, error))?;
-        let transport = Connection::start(self, socket, peer, Box::new(factory()), None);
-        let unclaimed = Unclaimed(Some(transport));
-        // One turn: `connection_made` was scheduled before this task's next step.
-        yield_now().await;
-        Ok(unclaimed.claim())
-    }
-}
-
-/// A transport whose owner may give up before he gets it (CONN-06).
-struct Unclaimed(Option<Transport>);
-
-impl Unclaimed {
-    fn claim(mut self) -> Transport {
-        self.0.take().expect("claimed only here")
-    }
-}
-
-impl Drop for Unclaimed {
-    fn drop(&mut self) {
-        if let Some(transport) = &self.0 {
-            transport.abort();
-        }
+        Ok(Connection::open(self, socket, peer, Box::new(factory())).await)
     }
 }
 
@@ -252,7 +232,7 @@ impl Listener {
         let made = catch_unwind(AssertUnwindSafe(|| (factory.borrow_mut())()));
         match made {
             Ok(protocol) => {
-                Connection::start(&self.local, socket, peer, protocol, Some(open));
+                Connection::start(&self.local, socket, peer.into(), protocol, Some(open));
             }
             // SRV-11: that connection is closed, serving goes on.
             Err(payload) => self.local.report_panic(payload),

@@ -69,7 +69,7 @@ fn err_01_a_program_may_tell_the_handler_of_its_own_failures() {
     let local = runtime.local();
     let seen = collect(local);
     let failure = ErrorContext::new("the cache").with_error(io::Error::other("disk full"));
-    local.call_exception_handler(failure.with_peer(([127, 0, 0, 1], 9).into()));
+    local.call_exception_handler(failure.with_peer("127.0.0.1:9"));
     assert_eq!(
         seen.take(),
         ["the cache: disk full; on loop 0; peer 127.0.0.1:9"]

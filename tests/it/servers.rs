@@ -151,7 +151,7 @@ fn srv_02_made_comes_in_the_order_of_accept_and_before_any_data() {
         fn connection_made(&mut self, transport: &Transport) {
             self.1 = true;
             let mut made = self.0.lock().expect("no panic");
-            made.push(transport.peer_addr());
+            made.push(transport.peer_addr().expect("an internet socket"));
         }
         fn data_received(&mut self, transport: &Transport, data: &[u8]) {
             assert!(self.1, "data before connection_made");

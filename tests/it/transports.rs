@@ -384,21 +384,21 @@ fn trn_19_the_peer_is_known_even_when_the_connection_is_lost() {
     let react = reaction(|event, transport| {
         if matches!(event, Event::Lost(_)) {
             assert!(
-                transport.local_addr().is_ok(),
+                transport.local_addr().is_some(),
                 "not closed before the last call"
             );
-            assert_ne!(transport.peer_addr().port(), 0);
+            assert!(transport.peer_addr().is_some_and(|peer| peer.port() != 0));
         }
     });
     play(&react, AfterEof::Close, async |wire| {
         let transport = wire.made().await;
         let client = wire.client().local_addr().expect("connected");
-        assert_eq!(transport.peer_addr(), client);
-        assert_eq!(transport.local_addr().ok(), Some(wire.server.local_addr()));
+        assert_eq!(transport.peer_addr(), Some(client));
+        assert_eq!(transport.local_addr(), Some(wire.server.local_addr()));
         transport.close();
         wire.lost().await;
-        assert_eq!(transport.peer_addr(), client);
-        assert!(transport.local_addr().is_err());
+        assert_eq!(transport.peer_addr(), Some(client));
+        assert!(transport.local_addr().is_none());
         assert_eq!(wire.panics(), 0);
     });
 }

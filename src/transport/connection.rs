@@ -1,179 +1,49 @@
-//! One TCP connection of the callback model.
+//! One stream connection of the callback model: the state behind a [`Transport`].
+//!
+//! The same for TCP, Unix sockets and pipes; what they differ in is the [`Descriptor`]'s.
 
 use std::cell::{Cell, RefCell, RefMut};
-use std::fmt;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 
+use crate::net::SocketName;
 use crate::net::server::OpenGuard;
-use crate::net::socket;
-use crate::runtime::{ErrorContext, Interest, IoHandler, IoKey, LocalLoop, Ready, panic_text};
-use crate::transport::flow::{FlowCall, InvalidLimits, WriteBuffer, WriteLimits};
+use crate::runtime::{
+    ErrorContext, Interest, IoHandler, IoKey, LocalLoop, Ready, panic_text, yield_now,
+};
+use crate::transport::descriptor::Descriptor;
+use crate::transport::flow::{FlowCall, WriteBuffer};
 use crate::transport::protocol::{AfterEof, Protocol};
+use crate::transport::stream::Transport;
 
 /// From this many writes to a connection that is gone, a warning says so.
 const WARN_AFTER_LOST_WRITES: u32 = 5;
 
-/// A TCP connection, as its protocol sees it. Clones are the same connection; one may be kept after
-/// the connection is lost and then does nothing.
-///
-/// Not `Send`: a connection stays on its loop. Dropping it does not close the connection.
-#[derive(Clone)]
-pub struct Transport {
-    connection: Rc<Connection>,
-}
-
-impl Transport {
-    /// Sends `data`: at once if nothing waits before it, else buffered. Never blocks; an error of the
-    /// network ends the connection later. The bytes are copied where needed, the slice is free
-    /// afterwards. After [`close`](Transport::close), [`abort`](Transport::abort) or the loss of the
-    /// connection the data is ignored.
-    ///
-    /// # Panics
-    /// After [`write_eof`](Transport::write_eof), as in asyncio: the stream was declared complete.
-    pub fn write(&self, data: &[u8]) {
-        self.connection.write(data);
-    }
-
-    /// Sends several pieces, in order. Empty ones are skipped.
-    ///
-    /// # Panics
-    /// As for [`write`](Transport::write).
-    #[doc(alias = "writelines")]
-    pub fn write_lines<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>) {
-        let joined: Vec<u8> = pieces.into_iter().flatten().copied().collect();
-        self.connection.write(&joined);
-    }
-
-    /// Ends the writing direction when everything before it is sent; reading goes on. Twice, or while
-    /// closing, it does nothing.
-    pub fn write_eof(&self) {
-        self.connection.write_eof();
-    }
-
-    /// Whether [`write_eof`](Transport::write_eof) is possible: for TCP it always is.
-    pub fn can_write_eof(&self) -> bool {
-        true
-    }
-
-    /// Stops reading at once, sends what is buffered, then ends the connection. With a peer that
-    /// never reads it waits for ever; [`abort`](Transport::abort) frees it.
-    pub fn close(&self) {
-        self.connection.close();
-    }
-
-    /// Throws the buffer away and ends the connection in the next turn.
-    pub fn abort(&self) {
-        self.connection.force_close(None);
-    }
-
-    /// True from [`close`](Transport::close), [`abort`](Transport::abort) or the first fatal error on.
-    pub fn is_closing(&self) -> bool {
-        self.connection.has(CLOSING)
-    }
-
-    /// No data after this returns, until [`resume_reading`](Transport::resume_reading). While paused,
-    /// the peer's end and a reset go unnoticed. Twice does nothing.
-    pub fn pause_reading(&self) {
-        if !self.is_closing() {
-            self.connection.set(READING_PAUSED);
-        }
-    }
-
-    /// Reading goes on. Twice, or while closing, it does nothing.
-    pub fn resume_reading(&self) {
-        self.connection.resume_reading();
-    }
-
-    /// Whether data may come.
-    pub fn is_reading(&self) -> bool {
-        !self.connection.has(READING_PAUSED | CLOSING | EOF_SEEN)
-    }
-
-    /// Sets the marks of the write buffer; may pause the protocol at once, never resumes it.
-    ///
-    /// # Errors
-    /// A low mark above the high one; nothing is changed.
-    #[doc(alias = "set_write_buffer_limits")]
-    pub fn set_write_limits(&self, limits: WriteLimits) -> Result<(), InvalidLimits> {
-        let call = self.connection.buffer.borrow_mut().set_limits(limits)?;
-        self.connection.call_flow(call);
-        Ok(())
-    }
-
-    /// The marks of the write buffer.
-    #[doc(alias = "get_write_buffer_limits")]
-    pub fn write_limits(&self) -> WriteLimits {
-        self.connection.buffer.borrow().limits()
-    }
-
-    /// Bytes that wait to be sent.
-    #[doc(alias = "get_write_buffer_size")]
-    pub fn write_buffer_size(&self) -> usize {
-        self.connection.buffer.borrow().len()
-    }
-
-    /// The address of the other end; also after the connection is lost.
-    #[doc(alias = "get_extra_info")]
-    pub fn peer_addr(&self) -> SocketAddr {
-        self.connection.peer
-    }
-
-    /// The address of this end.
-    ///
-    /// # Errors
-    /// The connection is lost.
-    #[doc(alias = "get_extra_info")]
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        match &*self.connection.socket.borrow() {
-            Some(socket) => socket::local_addr(socket),
-            None => Err(io::ErrorKind::NotConnected.into()),
-        }
-    }
-
-    /// The loop it lives on.
-    pub fn local_loop(&self) -> &LocalLoop {
-        &self.connection.local
-    }
-}
-
-impl fmt::Debug for Transport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transport")
-            .field("peer", &self.connection.peer)
-            .field("closing", &self.is_closing())
-            .field("buffered", &self.write_buffer_size())
-            .finish_non_exhaustive()
-    }
-}
-
 // The state of a connection, one bit each. Set and cleared on the home loop only.
 
 /// Set by `pause_reading`, cleared by `resume_reading`.
-const READING_PAUSED: u8 = 1;
+pub(super) const READING_PAUSED: u8 = 1;
 /// There was news to read while reading was paused. Set by an event, cleared by `resume_reading`.
 const READ_DUE: u8 = 1 << 1;
 /// Set by the peer's end, never cleared: nothing is read any more.
-const EOF_SEEN: u8 = 1 << 2;
+pub(super) const EOF_SEEN: u8 = 1 << 2;
 /// Set by `write_eof`, never cleared.
 const EOF_WRITTEN: u8 = 1 << 3;
 /// Set by `close`, `abort` or a fatal error, never cleared.
-const CLOSING: u8 = 1 << 4;
+pub(super) const CLOSING: u8 = 1 << 4;
 /// `connection_lost` is scheduled. Set once, never cleared; never without CLOSING.
 const LOST_DUE: u8 = 1 << 5;
 
 /// The connection itself: known to its loop by `key`, to the protocol's owner by [`Transport`].
 pub(crate) struct Connection {
-    local: LocalLoop,
+    pub(super) local: LocalLoop,
     /// Taken when the connection is lost.
-    socket: RefCell<Option<OwnedFd>>,
+    pub(super) descriptor: RefCell<Option<Descriptor>>,
     /// Borrowed while a call-back runs; taken when the connection is lost.
     protocol: RefCell<Option<Box<dyn Protocol>>>,
-    buffer: RefCell<WriteBuffer>,
-    peer: SocketAddr,
+    pub(super) buffer: RefCell<WriteBuffer>,
+    pub(super) peer: SocketName,
     key: Cell<Option<IoKey>>,
     state: Cell<u8>,
     /// A pause or resume that came up while the protocol was borrowed.
@@ -189,14 +59,14 @@ impl Connection {
     /// server.
     pub(crate) fn start(
         local: &LocalLoop,
-        socket: OwnedFd,
-        peer: SocketAddr,
+        descriptor: impl Into<Descriptor>,
+        peer: SocketName,
         protocol: Box<dyn Protocol>,
         open: Option<OpenGuard>,
     ) -> Transport {
         let connection = Rc::new_cyclic(|this| Connection {
             local: local.clone(),
-            socket: RefCell::new(Some(socket)),
+            descriptor: RefCell::new(Some(descriptor.into())),
             protocol: RefCell::new(Some(protocol)),
             buffer: RefCell::default(),
             peer,
@@ -211,7 +81,22 @@ impl Connection {
         connection.key.set(Some(key));
         let made = Rc::clone(&connection);
         local.call_soon(move || made.make());
-        Transport { connection }
+        Transport::new(connection)
+    }
+
+    /// The same for a connection that somebody waits for: when this returns, `connection_made` has
+    /// been called. Dropping the future ends the connection (CONN-06).
+    pub(crate) async fn open(
+        local: &LocalLoop,
+        descriptor: impl Into<Descriptor>,
+        peer: SocketName,
+        protocol: Box<dyn Protocol>,
+    ) -> Transport {
+        let transport = Connection::start(local, descriptor, peer, protocol, None);
+        let unclaimed = Unclaimed(Some(transport));
+        // One turn: `connection_made` was scheduled before this task's next step.
+        yield_now().await;
+        unclaimed.claim()
     }
 
     fn make(&self) {
@@ -227,25 +112,23 @@ impl Connection {
     }
 
     fn register(&self) -> io::Result<()> {
-        let (Some(key), Some(socket)) = (self.key.get(), &*self.socket.borrow()) else {
+        let (Some(key), Some(descriptor)) = (self.key.get(), &*self.descriptor.borrow()) else {
             return Ok(());
         };
-        self.local.watch_io(socket, key)
+        self.local.watch_io(descriptor, key)
     }
 
-    fn has(&self, bits: u8) -> bool {
+    pub(super) fn has(&self, bits: u8) -> bool {
         self.state.get() & bits != 0
     }
 
-    fn set(&self, bits: u8) {
+    pub(super) fn set(&self, bits: u8) {
         self.state.set(self.state.get() | bits);
     }
 
     fn transport(&self) -> Transport {
         let connection = self.this.upgrade();
-        Transport {
-            connection: connection.expect("called through a reference"),
-        }
+        Transport::new(connection.expect("called through a reference"))
     }
 }
 
@@ -261,8 +144,8 @@ impl Connection {
             return;
         }
         self.local.with_read_buffer(|buf| {
-            let received = match &*self.socket.borrow() {
-                Some(socket) => socket::recv(socket, buf),
+            let received = match &*self.descriptor.borrow() {
+                Some(descriptor) => descriptor.receive(buf),
                 None => return,
             };
             match received {
@@ -296,7 +179,7 @@ impl Connection {
         }
     }
 
-    fn resume_reading(&self) {
+    pub(super) fn resume_reading(&self) {
         let state = self.state.get();
         self.state.set(state & !(READING_PAUSED | READ_DUE));
         if state & READ_DUE != 0 {
@@ -314,7 +197,7 @@ impl Connection {
 
 /// Writing.
 impl Connection {
-    fn write(&self, data: &[u8]) {
+    pub(super) fn write(&self, data: &[u8]) {
         assert!(!self.has(EOF_WRITTEN), "write() after write_eof()");
         if data.is_empty() {
             return;
@@ -343,12 +226,12 @@ impl Connection {
 
     /// As much as the kernel takes: would-block is none.
     fn send(&self, data: &[u8]) -> io::Result<usize> {
-        let socket = self.socket.borrow();
-        let Some(socket) = &*socket else {
+        let descriptor = self.descriptor.borrow();
+        let Some(descriptor) = &*descriptor else {
             return Ok(0);
         };
         loop {
-            match socket::send(socket, data) {
+            match descriptor.send(data) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
                 sent => return sent,
@@ -394,7 +277,7 @@ impl Connection {
         }
     }
 
-    fn write_eof(&self) {
+    pub(super) fn write_eof(&self) {
         if self.has(EOF_WRITTEN | CLOSING) {
             return;
         }
@@ -405,12 +288,11 @@ impl Connection {
     }
 
     fn shut_down_writing(&self) {
-        if let Some(socket) = &*self.socket.borrow() {
-            let shutdown = socket2::SockRef::from(socket).shutdown(Shutdown::Write);
-            if let Err(error) = shutdown {
-                // The peer has reset the connection already; reading will say so.
-                tracing::debug!(%error, peer = %self.peer, "shutdown after write_eof");
-            }
+        if let Some(descriptor) = &*self.descriptor.borrow()
+            && let Err(error) = descriptor.shut_down_writing()
+        {
+            // The peer has reset the connection already; reading will say so.
+            tracing::debug!(%error, peer = %self.peer, "shutdown after write_eof");
         }
     }
 
@@ -425,7 +307,7 @@ impl Connection {
 
 /// Ending.
 impl Connection {
-    fn close(&self) {
+    pub(super) fn close(&self) {
         if self.has(CLOSING) {
             return;
         }
@@ -435,7 +317,7 @@ impl Connection {
         }
     }
 
-    fn force_close(&self, error: Option<io::Error>) {
+    pub(super) fn force_close(&self, error: Option<io::Error>) {
         self.set(CLOSING);
         self.buffer.borrow_mut().clear();
         self.schedule_lost(error);
@@ -467,8 +349,8 @@ impl Connection {
             self.local.remove_io(key);
         }
         // Closing the last descriptor takes it out of the selector; its token is never given again.
-        let socket = self.socket.borrow_mut().take();
-        drop(socket);
+        let descriptor = self.descriptor.borrow_mut().take();
+        drop(descriptor);
         let protocol = self.protocol.borrow_mut().take();
         drop(protocol);
     }
@@ -504,14 +386,14 @@ impl Connection {
         catch_unwind(AssertUnwindSafe(|| call(protocol, &transport))).map_err(|payload| {
             let message = panic_text(payload.as_ref()).unwrap_or("(not a text)");
             let error = io::Error::other(format!("the protocol panicked: {message}"));
-            let context = ErrorContext::new("a protocol panicked").with_peer(self.peer);
+            let context = ErrorContext::new("a protocol panicked").with_peer(&self.peer);
             self.local.report(context.with_panic(payload));
             error
         })
     }
 
     /// Tells the protocol to pause or resume; later, if it is the one that is running.
-    fn call_flow(&self, call: FlowCall) {
+    pub(super) fn call_flow(&self, call: FlowCall) {
         if call != FlowCall::None {
             self.flow_due.set(call);
             self.deliver_flow();
@@ -554,7 +436,19 @@ impl IoHandler for Connection {
     }
 }
 
-/// The peer's address, for a socket that is about to become a connection.
-pub(crate) fn peer_of(socket: &OwnedFd) -> io::Result<SocketAddr> {
-    socket::peer_addr(socket.as_fd())
+/// A transport whose owner may give up before he gets it.
+struct Unclaimed(Option<Transport>);
+
+impl Unclaimed {
+    fn claim(mut self) -> Transport {
+        self.0.take().expect("claimed only here")
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(transport) = &self.0 {
+            transport.abort();
+        }
+    }
 }

@@ -1,0 +1,176 @@
+//! A stream connection as its protocol, and everybody else on its loop, sees it.
+//!
+//! What happens behind it is in [`connection`](super::connection).
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+
+use crate::net::SocketName;
+use crate::runtime::LocalLoop;
+use crate::transport::connection::{CLOSING, Connection, EOF_SEEN, READING_PAUSED};
+use crate::transport::flow::{InvalidLimits, WriteLimits};
+
+/// A stream connection, as its protocol sees it: TCP, a Unix socket, or a pipe. Clones are the same connection; one may be kept after
+/// the connection is lost and then does nothing.
+///
+/// Not `Send`: a connection stays on its loop. Dropping it does not close the connection.
+#[derive(Clone)]
+pub struct Transport {
+    connection: Rc<Connection>,
+}
+
+impl Transport {
+    pub(super) fn new(connection: Rc<Connection>) -> Self {
+        Transport { connection }
+    }
+
+    /// Sends `data`: at once if nothing waits before it, else buffered. Never blocks; an error of the
+    /// network ends the connection later. The bytes are copied where needed, the slice is free
+    /// afterwards. After [`close`](Transport::close), [`abort`](Transport::abort) or the loss of the
+    /// connection the data is ignored.
+    ///
+    /// # Panics
+    /// After [`write_eof`](Transport::write_eof), as in asyncio: the stream was declared complete.
+    pub fn write(&self, data: &[u8]) {
+        self.connection.write(data);
+    }
+
+    /// Sends several pieces, in order. Empty ones are skipped.
+    ///
+    /// # Panics
+    /// As for [`write`](Transport::write).
+    #[doc(alias = "writelines")]
+    pub fn write_lines<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>) {
+        let joined: Vec<u8> = pieces.into_iter().flatten().copied().collect();
+        self.connection.write(&joined);
+    }
+
+    /// Ends the writing direction when everything before it is sent; reading goes on. Twice, or while
+    /// closing, it does nothing.
+    pub fn write_eof(&self) {
+        self.connection.write_eof();
+    }
+
+    /// Whether [`write_eof`](Transport::write_eof) is possible: for TCP it always is.
+    pub fn can_write_eof(&self) -> bool {
+        true
+    }
+
+    /// Stops reading at once, sends what is buffered, then ends the connection. With a peer that
+    /// never reads it waits for ever; [`abort`](Transport::abort) frees it.
+    pub fn close(&self) {
+        self.connection.close();
+    }
+
+    /// Throws the buffer away and ends the connection in the next turn.
+    pub fn abort(&self) {
+        self.connection.force_close(None);
+    }
+
+    /// True from [`close`](Transport::close), [`abort`](Transport::abort) or the first fatal error on.
+    pub fn is_closing(&self) -> bool {
+        self.connection.has(CLOSING)
+    }
+
+    /// No data after this returns, until [`resume_reading`](Transport::resume_reading). While paused,
+    /// the peer's end and a reset go unnoticed. Twice does nothing.
+    pub fn pause_reading(&self) {
+        if !self.is_closing() {
+            self.connection.set(READING_PAUSED);
+        }
+    }
+
+    /// Reading goes on. Twice, or while closing, it does nothing.
+    pub fn resume_reading(&self) {
+        self.connection.resume_reading();
+    }
+
+    /// Whether data may come.
+    pub fn is_reading(&self) -> bool {
+        !self.connection.has(READING_PAUSED | CLOSING | EOF_SEEN)
+    }
+
+    /// Sets the marks of the write buffer; may pause the protocol at once, never resumes it.
+    ///
+    /// # Errors
+    /// A low mark above the high one; nothing is changed.
+    #[doc(alias = "set_write_buffer_limits")]
+    pub fn set_write_limits(&self, limits: WriteLimits) -> Result<(), InvalidLimits> {
+        let call = self.connection.buffer.borrow_mut().set_limits(limits)?;
+        self.connection.call_flow(call);
+        Ok(())
+    }
+
+    /// The marks of the write buffer.
+    #[doc(alias = "get_write_buffer_limits")]
+    pub fn write_limits(&self) -> WriteLimits {
+        self.connection.buffer.borrow().limits()
+    }
+
+    /// Bytes that wait to be sent.
+    #[doc(alias = "get_write_buffer_size")]
+    pub fn write_buffer_size(&self) -> usize {
+        self.connection.buffer.borrow().len()
+    }
+
+    /// What the other end is called; also after the connection is lost.
+    #[doc(alias = "get_extra_info")]
+    #[doc(alias = "peername")]
+    pub fn peer_name(&self) -> &SocketName {
+        &self.connection.peer
+    }
+
+    /// The address of the other end, if it is an internet socket; also after the connection is lost.
+    #[doc(alias = "get_extra_info")]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.connection.peer.as_inet()
+    }
+
+    /// What this end is called. Until `connection_lost` has returned.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    #[doc(alias = "get_extra_info")]
+    #[doc(alias = "sockname")]
+    pub fn local_name(&self) -> io::Result<SocketName> {
+        let name = self.with_fd(|fd| SocketName::of_own(fd));
+        name.unwrap_or_else(|| Err(io::ErrorKind::NotConnected.into()))
+    }
+
+    /// The address of this end, if it is an internet socket and the connection is not lost.
+    #[doc(alias = "get_extra_info")]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.local_name().ok()?.as_inet()
+    }
+
+    /// Lends the descriptor, to look at it or set its options; `None` if the connection is lost.
+    /// Who reads, writes or duplicates it gets into the way of the transport.
+    #[doc(alias = "get_extra_info")]
+    #[doc(alias = "socket")]
+    pub fn with_fd<T>(&self, look: impl FnOnce(BorrowedFd<'_>) -> T) -> Option<T> {
+        // Only the end of the connection borrows it otherwise than shared, and that is a handle of
+        // the loop: never while this one runs.
+        let descriptor = self.connection.descriptor.borrow();
+        descriptor
+            .as_ref()
+            .map(|descriptor| look(descriptor.as_fd()))
+    }
+
+    /// The loop it lives on.
+    pub fn local_loop(&self) -> &LocalLoop {
+        &self.connection.local
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport")
+            .field("peer", &self.connection.peer)
+            .field("closing", &self.is_closing())
+            .field("buffered", &self.write_buffer_size())
+            .finish_non_exhaustive()
+    }
+}
