@@ -102,6 +102,7 @@ mod streams;
 #[cfg(all(test, garland_loom))]
 mod models;
 
+pub use crate::blocking::{Blocking, ExecutorError, getnameinfo, resolve, run_in_executor};
 pub use crate::config::{Pin, TurnBudget};
 pub use crate::driver::clock::ManualClock;
 pub use crate::error::{BuildError, LoopError, NetError, TimedOut};
@@ -109,9 +110,9 @@ pub use crate::net::{
     ListenOptions, ReadHalf, Server, ServerStats, SocketName, TcpListener, TcpStream, WriteHalf,
 };
 pub use crate::runtime::{
-    BackgroundRuntime, Builder, CallHandle, ErrorContext, ExceptionHandler, LocalLoop, LoopHandle,
-    LoopId, LoopStats, Runtime, RuntimeStats, ShutdownReport, ThreadsafeCallHandle, TimerHandle,
-    spawn, spawn_local,
+    BackgroundRuntime, Builder, CallHandle, ErrorContext, ExceptionHandler, Executor, LocalLoop,
+    LoopHandle, LoopId, LoopStats, Runtime, RuntimeStats, ShutdownReport, ThreadsafeCallHandle,
+    TimerHandle, spawn, spawn_local,
 };
 pub use crate::task::join::{JoinError, JoinHandle, TaskId};
 pub use crate::task::yield_now::{YieldNow, yield_now};

@@ -38,6 +38,18 @@ pub(crate) fn pin(core: CoreId) -> bool {
     core_affinity::set_for_current(core)
 }
 
+/// The cores that the calling thread may use; `None` if the operating system does not tell.
+pub(crate) fn current() -> Option<CpuSet> {
+    sched_getaffinity(None).ok()
+}
+
+/// Has the operating system place the calling thread on any of `cores`.
+pub(crate) fn spread(cores: &CpuSet) {
+    if let Err(error) = sched_setaffinity(None, cores) {
+        tracing::warn!(%error, "a thread could not be given its cores back");
+    }
+}
+
 /// Pins the calling thread until it is dropped, then gives it the cores it had before.
 #[derive(Debug)]
 pub(crate) struct Borrowed {
@@ -47,7 +59,7 @@ pub(crate) struct Borrowed {
 impl Borrowed {
     pub(crate) fn pin(core: Option<CoreId>) -> Self {
         let before = core.and_then(|core| {
-            let before = sched_getaffinity(None).ok()?;
+            let before = current()?;
             pin(core).then_some(before)
         });
         Borrowed { before }
@@ -56,10 +68,8 @@ impl Borrowed {
 
 impl Drop for Borrowed {
     fn drop(&mut self) {
-        if let Some(before) = &self.before
-            && let Err(error) = sched_setaffinity(None, before)
-        {
-            tracing::warn!(%error, "a thread lent to a loop could not be given its cores back");
+        if let Some(before) = &self.before {
+            spread(before);
         }
     }
 }

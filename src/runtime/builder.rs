@@ -15,7 +15,7 @@ use crate::runtime::shutdown::Shutdown;
 use crate::runtime::{LoopId, affinity};
 use crate::scheduler::deque::{LocalDeque, SharedQueue};
 use crate::scheduler::idle::Idle;
-use crate::scheduler::{Home, Remote, Shared, Worker};
+use crate::scheduler::{Home, Offload, Remote, Shared, Worker};
 
 /// Settings of a runtime.
 ///
@@ -157,6 +157,7 @@ impl Assembly {
             loops: remotes.into_boxed_slice(),
             idle: Idle::new(),
             injector: SharedQueue::new(),
+            offload: Offload::new(affinity::current()),
         });
         Ok(Assembly {
             shutdown: Shutdown::new(Arc::clone(&shared)),

@@ -6,15 +6,16 @@ use std::io;
 use std::os::fd::AsFd;
 use std::panic::Location;
 use std::sync::Arc;
-use std::time::Instant;
+use std::task::Waker;
+use std::time::{Duration, Instant};
 
-use crate::driver::Registration;
+use crate::driver::{Registration, TimerEntry};
 use crate::error::LoopError;
 use crate::runtime::LoopId;
 use crate::runtime::callback::ThreadsafeCallHandle;
 use crate::runtime::local::LocalLoop;
 use crate::runtime::stats::RuntimeStats;
-use crate::scheduler::{self, Handle, Home, Message, SharedCallback, SharedCallbackCell};
+use crate::scheduler::{self, Handle, Home, Message, Offload, SharedCallback, SharedCallbackCell};
 use crate::task::join::JoinHandle;
 
 /// An event loop, for code on any thread.
@@ -142,6 +143,16 @@ impl LoopHandle {
         self.home
             .send(Message::Visit(visit))
             .map_err(|_dropped| LoopError::Closed)
+    }
+
+    /// What would block a loop of this runtime goes there instead.
+    pub(crate) fn offload(&self) -> &Arc<Offload> {
+        &self.home.shared.offload
+    }
+
+    pub(crate) fn timer_after(&self, delay: Duration, waker: Waker) -> TimerEntry {
+        let driver = &self.home.remote().driver;
+        TimerEntry::new(driver, driver.clock().ns_after(delay), waker)
     }
 
     /// Registers a socket of a movable task with this loop.

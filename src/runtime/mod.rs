@@ -38,8 +38,11 @@ use crate::task::join::JoinHandle;
 
 // What the layers above take from those below a runtime: handles of a loop's parts, by name.
 pub(crate) use crate::driver::{Interest, IoKey, Ready};
-pub(crate) use crate::scheduler::IoHandler;
-pub(crate) use crate::task::join::panic_text;
+pub(crate) use crate::runtime::affinity::spread;
+pub use crate::scheduler::offload::Executor;
+pub(crate) use crate::scheduler::{IoHandler, Offload, Permit};
+pub(crate) use crate::task::drop_payload;
+pub(crate) use crate::task::join::{Panic, panic_text};
 pub(crate) use crate::task::yield_now::yield_now;
 
 /// Starts a movable task on the runtime whose loop runs on this thread.

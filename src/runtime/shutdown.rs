@@ -1,6 +1,7 @@
 //! The phases of stopping, in order, and with a bound.
 //!
-//! 1. Refuse: the injector closes, so that nothing new comes from outside.
+//! 1. Refuse: the injector closes, so that nothing new comes from outside, and nothing new is given to an
+//!    executor; what runs there is not waited for.
 //! 2. Stop: every loop ends its run after its present batch.
 //! 3. End: each loop, on its own thread, cancels its tasks, drops what is queued and lets go of its
 //!    sockets. A destructor that spawns or wakes meanwhile finds closed doors.
@@ -127,6 +128,7 @@ impl Shutdown {
         let cancelled = |shared: &Shared| RuntimeStats::of(shared).total(|one| one.tasks_cancelled);
         let before = cancelled(&self.shared);
         self.shared.injector.close();
+        self.shared.offload.close();
         self.gate.request();
         for id in 0..self.shared.loops.len() {
             let home = Home {

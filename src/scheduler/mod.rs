@@ -70,12 +70,14 @@ pub(crate) mod inbox;
 pub(crate) mod idle;
 pub(crate) mod gate;
 pub(crate) mod shared;
+pub(crate) mod offload;
 pub(crate) mod counters;
 pub(crate) mod context;
 
 pub(crate) use crate::scheduler::context::{current, with_current};
 pub use crate::scheduler::failure::ErrorContext;
 pub(crate) use crate::scheduler::failure::OnError;
+pub(crate) use crate::scheduler::offload::{Offload, Permit};
 pub(crate) use crate::scheduler::ready::{
     Callback, CallbackCell, Handle, IoHandler, Message, SharedCallback, SharedCallbackCell,
 };

@@ -23,6 +23,7 @@ use crate::scheduler::deque::{LocalDeque, SharedQueue};
 use crate::scheduler::failure::ErrorContext;
 use crate::scheduler::idle::Idle;
 use crate::scheduler::inbox::Inbox;
+use crate::scheduler::offload::Offload;
 use crate::scheduler::ready::{Handle, Message};
 use crate::scheduler::worker::Worker;
 use crate::task::join::JoinHandle;
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) loops: Box<[Remote]>,
     pub(crate) idle: Idle,
     pub(crate) injector: SharedQueue,
+    /// What would block a loop goes there instead.
+    pub(crate) offload: Arc<Offload>,
 }
 
 /// The side of a loop that other threads may touch.

@@ -20,6 +20,7 @@ mod stealing;
 mod wakeups;
 mod shutdown;
 mod regressions;
+mod blocking;
 
 mod sockets;
 mod wire;
