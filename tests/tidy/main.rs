@@ -31,7 +31,7 @@ const TABLE: &[(&str, &str, &[&str], &str)] = &[
     ("L4b", "future",    L4B, "it stands on the runtime and on what a driver hands out"),
     ("L4b", "signal",    L4B, "it stands on the runtime and on what a driver hands out"),
     ("L5",  "transport", &["net", "time", "runtime"], "it stands on sockets, time and loops"),
-    ("L6",  "streams",   &["transport", "runtime"], "they stand on transports and loops"),
+    ("L6",  "streams",   &["transport", "net", "runtime"], "they stand on transports and loops"),
 ];
 #[rustfmt::skip]
 const L4A: &[&str] = &["runtime", "driver::TimerEntry"];

@@ -1,0 +1,158 @@
+//! `open_connection` and `start_server`: where readers and writers come from.
+
+use std::io;
+use std::net::ToSocketAddrs;
+use std::rc::Rc;
+
+use crate::error::NetError;
+use crate::net::{ListenOptions, Server};
+use crate::runtime::{LocalLoop, LoopHandle};
+use crate::streams::link::{Link, Serve, StreamProtocol};
+use crate::streams::reader::StreamReader;
+use crate::streams::writer::StreamWriter;
+use crate::transport::Transport;
+
+/// Connects to the first address that answers, on the loop that runs on this thread.
+///
+/// Dropping the future closes the socket. It is not `Send`: movable tasks use
+/// [`TcpStream::connect`](crate::TcpStream::connect).
+///
+/// # Errors
+/// Those of [`TcpStream::connect`](crate::TcpStream::connect).
+///
+/// # Panics
+/// When polled outside a loop.
+///
+/// ```
+/// # let runtime = garland::Builder::new().loops(1).build()?;
+/// # let listen: garland::ListenOptions = "127.0.0.1:0".parse()?;
+/// # let server = runtime.local().start_server(listen, async |mut reader, writer| {
+/// #     writer.write(&reader.readline().await?.to_ascii_uppercase());
+/// #     Ok(())
+/// # })?;
+/// # let addr = server.local_addr();
+/// runtime.block_on(async {
+///     let (mut reader, writer) = garland::open_connection(addr).await?;
+///     writer.write(b"hello\n");
+///     assert_eq!(reader.readline().await?, b"HELLO\n");
+///     writer.close();
+///     writer.wait_closed().await
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub async fn open_connection(
+    addrs: impl ToSocketAddrs,
+) -> Result<(StreamReader, StreamWriter), NetError> {
+    let local = LocalLoop::current().expect("a connection is opened inside a loop");
+    let link = Link::new();
+    let protocol = StreamProtocol::new(Rc::clone(&link), None);
+    let transport = local.create_connection(addrs, || protocol).await?;
+    Ok(ends(&transport, link))
+}
+
+impl LocalLoop {
+    /// Serves TCP on this loop alone, in tasks that stay on it: `callback` is called for each
+    /// connection and its future becomes a loop-bound task. It may capture an `Rc`.
+    ///
+    /// A callback that returns an error or panics is reported, and its connection is closed.
+    ///
+    /// # Errors
+    /// An address that cannot be bound; then nothing listens.
+    ///
+    /// ```
+    /// let runtime = garland::Builder::new().loops(1).build()?;
+    /// let listen: garland::ListenOptions = "127.0.0.1:0".parse()?;
+    /// let server = runtime.local().start_server(listen, async |mut reader, writer| {
+    ///     while let line = reader.readline().await? && !line.is_empty() {
+    ///         writer.write(&line);
+    ///         writer.drain().await?;
+    ///     }
+    ///     Ok(())
+    /// })?;
+    /// # runtime.block_on(async {
+    /// #     let (mut reader, writer) = garland::open_connection(server.local_addr()).await?;
+    /// #     writer.write(b"one\ntwo");
+    /// #     writer.write_eof();
+    /// #     assert_eq!(reader.read_to_end().await?, b"one\ntwo");
+    /// #     Ok::<(), std::io::Error>(())
+    /// # })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn start_server<C>(
+        &self,
+        listen: impl Into<ListenOptions>,
+        callback: C,
+    ) -> Result<Server, NetError>
+    where
+        C: AsyncFn(StreamReader, StreamWriter) -> io::Result<()> + 'static,
+    {
+        self.create_server(listen, serving(callback))
+    }
+}
+
+impl LoopHandle {
+    /// Serves TCP on every loop, in tasks that stay on the loop that accepted their connection.
+    /// `make` is called once on each loop and returns that loop's callback, which is then called as
+    /// by [`LocalLoop::start_server`]; neither the callback nor its futures need be `Send`.
+    ///
+    /// # Errors
+    /// An address that cannot be bound; then nothing listens.
+    pub fn start_server<M, C>(
+        &self,
+        listen: impl Into<ListenOptions>,
+        make: M,
+    ) -> Result<Server, NetError>
+    where
+        M: Fn(&LocalLoop) -> C + Send + Sync + 'static,
+        C: AsyncFn(StreamReader, StreamWriter) -> io::Result<()> + 'static,
+    {
+        self.create_server(listen, move |local| serving(make(local)))
+    }
+}
+
+/// The factory of protocols that call `callback` for each connection.
+fn serving<C>(callback: C) -> impl FnMut() -> StreamProtocol + 'static
+where
+    C: AsyncFn(StreamReader, StreamWriter) -> io::Result<()> + 'static,
+{
+    let callback = Rc::new(callback);
+    let serve: Serve = Rc::new(move |transport, link| {
+        let (callback, transport) = (Rc::clone(&callback), transport.clone());
+        let local = transport.local_loop().clone();
+        let (reader, writer) = ends(&transport, link);
+        local.spawn_local(async move {
+            let failing = CloseOnFailure(Some(transport));
+            match callback(reader, writer).await {
+                Ok(()) => failing.passed(),
+                Err(error) => {
+                    let peer = failing.0.as_ref().map(Transport::peer_addr);
+                    tracing::error!(%error, ?peer, "the callback of a stream server failed");
+                }
+            }
+        });
+    });
+    move || StreamProtocol::new(Link::new(), Some(Rc::clone(&serve)))
+}
+
+fn ends(transport: &Transport, link: Rc<Link>) -> (StreamReader, StreamWriter) {
+    let reader = StreamReader::new(Rc::clone(&link), transport.clone());
+    (reader, StreamWriter::new(link, transport.clone()))
+}
+
+/// Closes the connection of a callback that fails, by an error, a panic or its cancellation: a clone
+/// of the writer may live elsewhere.
+struct CloseOnFailure(Option<Transport>);
+
+impl CloseOnFailure {
+    fn passed(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CloseOnFailure {
+    fn drop(&mut self) {
+        if let Some(transport) = &self.0 {
+            transport.close();
+        }
+    }
+}
