@@ -16,9 +16,17 @@ use crate::transport::Transport;
 
 /// The reading end of a stream connection, on its home loop.
 ///
-/// Reads take `&mut self`: one task reads at a time. Dropping the future of a read loses nothing, the
-/// bytes stay for the next one. An error of the connection stands before what was received: every
-/// read after it fails with it.
+/// Reads take `&mut self`: one task reads at a time, and the compiler sees to it. Dropping the future
+/// of a read loses nothing, the bytes stay for the next one. An error of the connection stands before
+/// what was received: every read after it fails with it.
+///
+/// ```compile_fail,E0499
+/// async fn strm_07_two_reads_at_a_time(mut reader: garland::StreamReader) {
+///     let first = reader.readline();
+///     let second = reader.readline();
+///     drop((first.await, second.await));
+/// }
+/// ```
 ///
 /// A reader that nobody reads from takes twice its [limit](StreamReader::set_limit), then the peer
 /// has to wait. Dropping the reader lets the peer send on, and throws it away.

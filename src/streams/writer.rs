@@ -180,7 +180,8 @@ impl AsyncWrite for StreamWriter {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let link = &this.end.link;
-        if link.is_writing_paused() && !link.is_lost() {
+        // Not `if`: the ticket may be an old one, or another writer has filled the buffer again.
+        while link.is_writing_paused() && !link.is_lost() {
             ready!(link.waiters.poll(&mut this.ticket, cx));
         }
         Poll::Ready(link.loss().map_or(Ok(()), Err))

@@ -27,6 +27,8 @@ mod wire;
 mod tcp;
 mod transports;
 mod protocols;
+mod streams;
+mod stream_reads;
 mod servers;
 mod descriptors;
 mod churn;
