@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::error::NetError;
 use crate::net::{ListenOptions, Server};
-use crate::runtime::{LocalLoop, LoopHandle};
+use crate::runtime::{ErrorContext, LocalLoop, LoopHandle};
 use crate::streams::link::{Link, Serve, StreamProtocol};
 use crate::streams::reader::StreamReader;
 use crate::streams::writer::StreamWriter;
@@ -118,15 +118,16 @@ where
     let callback = Rc::new(callback);
     let serve: Serve = Rc::new(move |transport, link| {
         let (callback, transport) = (Rc::clone(&callback), transport.clone());
-        let local = transport.local_loop().clone();
+        let home = transport.local_loop().clone();
         let (reader, writer) = ends(&transport, link);
-        local.spawn_local(async move {
-            let failing = CloseOnFailure(Some(transport));
+        home.clone().spawn_local(async move {
+            let failing = CloseOnFailure(Some(transport.clone()));
             match callback(reader, writer).await {
                 Ok(()) => failing.passed(),
                 Err(error) => {
-                    let peer = failing.0.as_ref().map(Transport::peer_addr);
-                    tracing::error!(%error, ?peer, "the callback of a stream server failed");
+                    let failure = ErrorContext::new("the callback of a stream server failed");
+                    let failure = failure.with_error(error).with_peer(transport.peer_name());
+                    home.call_exception_handler(failure);
                 }
             }
         });

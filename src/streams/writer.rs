@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use futures_io::AsyncWrite;
 
+use crate::net::SocketName;
 use crate::runtime::yield_now;
 use crate::streams::link::Link;
 use crate::transport::Transport;
@@ -122,10 +122,11 @@ impl StreamWriter {
         link.loss().map_or(Ok(()), Err)
     }
 
-    /// The address of the other end; also after the connection is lost.
+    /// What the other end is called; also after the connection is lost.
     #[doc(alias = "get_extra_info")]
-    pub fn peer_addr(&self) -> SocketAddr {
-        self.end.transport.peer_addr()
+    #[doc(alias = "peername")]
+    pub fn peer_name(&self) -> &SocketName {
+        self.end.transport.peer_name()
     }
 
     /// The transport underneath: its marks, its addresses, [`abort`](Transport::abort).

@@ -21,6 +21,7 @@ const TABLE: &[(&str, &str, &[&str], &str)] = &[
     ("L0",  "atomics",   &[], "L0 knows only std"),
     ("L0",  "error",     &[], "L0 knows only std"),
     ("L0",  "config",    &["error"], "L0 knows only std, and how to fail"),
+    ("L0",  "sync",      &[], "L0 knows only std, and the crates it passes on"),
     ("L1",  "task",      &[], "they meet through Waker"),
     ("L1",  "driver",    &[], "they meet through Waker"),
     ("L2",  "scheduler", &["task", "driver"], "it knows what it runs, not who asked for it"),
