@@ -9,6 +9,9 @@ use crate::error::BuildError;
 /// More loops than this are refused: the idle mask has one bit for each.
 pub(crate) const MAX_LOOPS: usize = 48;
 
+/// Set to `1`, it turns debug mode on where a program does not say otherwise.
+const DEBUG_VARIABLE: &str = "GARLAND_DEBUG";
+
 /// Whether loops are pinned to cores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pin {
@@ -57,6 +60,7 @@ pub(crate) struct RuntimeConfig {
     pub(crate) budget: TurnBudget,
     /// Seed of the order in which victims are tried; a fixed one makes a run repeatable.
     pub(crate) seed: u64,
+    pub(crate) debug: bool,
 }
 
 impl Default for RuntimeConfig {
@@ -69,6 +73,7 @@ impl Default for RuntimeConfig {
             thread_name: "garland".to_owned(),
             budget: TurnBudget::default(),
             seed: fastrand::u64(..),
+            debug: std::env::var_os(DEBUG_VARIABLE).is_some_and(|value| value == "1"),
         }
     }
 }

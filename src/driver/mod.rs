@@ -19,7 +19,7 @@ pub(crate) mod wheel;
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::Waker;
 
@@ -127,17 +127,18 @@ impl Driver {
         count
     }
 
-    /// Sleeps until an event, an unpark or the next deadline. `still_idle` is asked once more under
+    /// Sleeps until an event, an unpark, the next deadline or `limit`. `still_idle` is asked once more under
     /// the lock: whoever turned this driver in between may have eaten the edge of an unpark.
     pub(crate) fn park(
         &self,
+        limit: u64,
         still_idle: impl FnOnce() -> bool,
         out: &mut Collected,
         wakers: &mut Vec<Waker>,
     ) -> usize {
         let mut selector = self.selector.lock().unwrap_or_else(PoisonError::into_inner);
-        let deadline = self.alarm.park();
-        let count = if still_idle() && self.may_sleep_until(deadline, &mut selector) {
+        let deadline = self.alarm.park().min(limit);
+        let count = if still_idle() && self.may_sleep_until(deadline, limit, &mut selector) {
             selector.wait(out)
         } else {
             selector.poll_now(Batch::Idle, out)
@@ -149,20 +150,26 @@ impl Driver {
     }
 
     /// Arms the timer descriptor; false if the deadline has come already.
-    fn may_sleep_until(&self, deadline: u64, selector: &mut Selector) -> bool {
+    fn may_sleep_until(&self, deadline: u64, limit: u64, selector: &mut Selector) -> bool {
         if deadline == NEVER {
             return true;
         }
         if let Some(manual) = self.clock.as_manual() {
             if manual.is_auto() {
                 // The published deadline may be that of a cancelled timer: no reason to jump there.
-                let Some(earliest) = self.lock_wheel().next_deadline() else {
-                    return true;
-                };
-                manual.jump_to(earliest);
+                let earliest = self.lock_wheel().next_deadline().unwrap_or(NEVER);
+                match earliest.min(limit) {
+                    NEVER => return true,
+                    earliest => manual.jump_to(earliest),
+                }
             }
             return self.clock.now_ns() < deadline;
         }
+        self.arm(deadline, selector)
+    }
+
+    /// Has the timer descriptor end a sleep at `deadline`; false if it has come already.
+    fn arm(&self, deadline: u64, selector: &mut Selector) -> bool {
         let now = self.clock.now_ns();
         if deadline <= now {
             return false;
@@ -172,6 +179,27 @@ impl Driver {
             .arm(now, deadline)
             .expect("a timer descriptor accepts a positive span");
         true
+    }
+
+    /// As [`park`](Self::park) without the sleep, for a foreign loop that waits for [`as_fd`](Driver::as_fd): a
+    /// deadline, also one that is armed meanwhile, makes it readable. False if one has come already.
+    pub(crate) fn watch_deadline(&self) -> bool {
+        let mut selector = self.selector.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.alarm.park() {
+            NEVER => true,
+            // Turned by hand, which unparks the loop.
+            deadline if self.clock.as_manual().is_some() => self.clock.now_ns() < deadline,
+            deadline => self.arm(deadline, &mut selector),
+        }
+    }
+
+    pub(crate) fn leave_watch(&self) {
+        self.alarm.unpark();
+    }
+
+    /// The earliest deadline of a timer.
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        self.lock_wheel().next_deadline()
     }
 
     fn deliver(&self, out: &mut Collected, wakers: &mut Vec<Waker>) {
@@ -244,6 +272,13 @@ impl Driver {
 
     fn lock_wheel(&self) -> MutexGuard<'_, Wheel<TimerTarget>> {
         self.wheel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The selector's own descriptor, readable when a poll would bring something.
+impl AsFd for Driver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.registry.as_fd()
     }
 }
 

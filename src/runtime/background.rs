@@ -56,3 +56,10 @@ impl BackgroundRuntime {
         self.shutdown.run(limit, || {})
     }
 }
+
+/// The fields end the loops.
+impl Drop for BackgroundRuntime {
+    fn drop(&mut self) {
+        self.shutdown.warn_unless_over(self.handle.is_debug());
+    }
+}

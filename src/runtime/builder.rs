@@ -14,6 +14,7 @@ use crate::runtime::lent::Runtime;
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::{LoopId, affinity};
 use crate::scheduler::deque::{LocalDeque, SharedQueue};
+use crate::scheduler::host::Host;
 use crate::scheduler::idle::Idle;
 use crate::scheduler::{Home, Offload, Remote, Shared, Worker};
 
@@ -75,6 +76,13 @@ impl Builder {
     /// Seeds the order in which victims are tried, so that a run can be repeated. Default: random.
     pub fn seed(mut self, seed: u64) -> Self {
         self.config.seed = seed;
+        self
+    }
+
+    /// Whether the loops start in [debug mode](crate::LocalLoop::set_debug). Default: if the environment
+    /// variable `GARLAND_DEBUG` is `1`.
+    pub fn debug(mut self, debug: bool) -> Self {
+        self.config.debug = debug;
         self
     }
 
@@ -156,6 +164,7 @@ impl Assembly {
             config: config.clone(),
             loops: remotes.into_boxed_slice(),
             idle: Idle::new(),
+            host: Host::default(),
             injector: SharedQueue::new(),
             offload: Offload::new(affinity::current()),
         });

@@ -24,6 +24,12 @@ impl CallHandle {
     pub fn cancel(&self) -> bool {
         self.callback.cancel()
     }
+
+    /// True if it was cancelled, by hand or by the end of its loop: it has not run and never will.
+    #[doc(alias = "is_cancelled")]
+    pub fn cancelled(&self) -> bool {
+        self.callback.is_cancelled()
+    }
 }
 
 impl fmt::Debug for CallHandle {
@@ -46,8 +52,17 @@ impl ThreadsafeCallHandle {
 
     /// Keeps the callback from running and drops what it captured, on the calling thread. False if
     /// it has begun to run or was cancelled before.
+    ///
+    /// The answer is exact: of a callback for which this returned true no part ever runs. It does not wait
+    /// for one that runs just now, for that would let one loop hold up another.
     pub fn cancel(&self) -> bool {
         self.callback.cancel()
+    }
+
+    /// True if it was cancelled, by hand or by the end of its loop: it has not run and never will.
+    #[doc(alias = "is_cancelled")]
+    pub fn cancelled(&self) -> bool {
+        self.callback.is_cancelled()
     }
 }
 
@@ -91,6 +106,12 @@ impl TimerHandle {
             self.worker.disarm_callback(timer);
         }
         self.callback.cancel()
+    }
+
+    /// True if it was cancelled, by hand or by the end of its loop: it has not run and never will.
+    #[doc(alias = "is_cancelled")]
+    pub fn cancelled(&self) -> bool {
+        self.callback.is_cancelled()
     }
 }
 

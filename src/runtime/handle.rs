@@ -59,6 +59,11 @@ impl LoopHandle {
         }))
     }
 
+    /// Whether this loop was shut down. True forever then; false may change at any time.
+    pub fn is_closed(&self) -> bool {
+        self.home.remote().inbox.is_closed()
+    }
+
     /// The time of the loops of this runtime.
     pub fn time(&self) -> Instant {
         self.home.now()
@@ -131,6 +136,11 @@ impl LoopHandle {
     /// What the loops have done so far.
     pub fn stats(&self) -> RuntimeStats {
         RuntimeStats::of(&self.home.shared)
+    }
+
+    /// Whether the runtime was built in debug mode.
+    pub(crate) fn is_debug(&self) -> bool {
+        self.home.shared.config.debug
     }
 
     /// Calls `f` on this loop, as a handle of its ready queue.

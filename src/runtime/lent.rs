@@ -116,7 +116,7 @@ impl Runtime {
         let waker = Waker::from(Arc::clone(&root));
         let mut outcome: Option<Result<F::Output, Panic>> = None;
         let local = &self.local;
-        self.run(&mut || {
+        self.run_worker(&mut || {
             if outcome.is_some() {
                 return;
             }
@@ -142,10 +142,10 @@ impl Runtime {
     /// # Errors
     /// [`LoopError::Running`] and [`LoopError::OtherLoopRunning`] inside a loop.
     pub fn run_forever(&self) -> Result<(), LoopError> {
-        self.run(&mut || {})
+        self.run_worker(&mut || {})
     }
 
-    fn run(&self, root: &mut dyn FnMut()) -> Result<(), LoopError> {
+    fn run_worker(&self, root: &mut dyn FnMut()) -> Result<(), LoopError> {
         let worker = self.local.worker();
         worker.check_may_run()?;
         let _pinned = Borrowed::pin(self.core);
@@ -154,8 +154,42 @@ impl Runtime {
         worker.run(root)
     }
 
+    /// Runs the whole of a program: `main` as in [`block_on`](Runtime::block_on); then the remaining tasks are
+    /// cancelled, on their loops, what fails on the way is told to the exception handlers, and the
+    /// runtime closes. It waits at most five seconds for loops that do not stop, and names them in the log.
+    ///
+    /// A runtime for several runs is one with several `block_on` and a [`shutdown`](Runtime::shutdown).
+    ///
+    /// ```
+    /// let answer = garland::Runtime::new()?.run(async {
+    ///     drop(garland::spawn(std::future::pending::<()>())); // cancelled at the end
+    ///     garland::spawn(async { 6 * 7 }).await
+    /// })?;
+    /// assert_eq!(answer.expect("did not panic"), 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`block_on`](Runtime::block_on); the runtime is closed then, too.
+    pub fn run<F: Future>(mut self, main: F) -> Result<F::Output, LoopError> {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.block_on(main)));
+        let report = self.end(Shutdown::LIMIT_ON_DROP);
+        if !report.is_clean() {
+            tracing::warn!("a runtime did not end cleanly: {report}");
+        }
+        outcome.unwrap_or_else(|payload| resume_unwind(payload))
+    }
+
     /// Ends every loop: tasks are cancelled and dropped on their loops, sockets are closed. Waits at
     /// most `limit` for loops that do not stop, and names them in the report.
+    ///
+    /// It takes the runtime, so that neither a second call nor one inside a run compiles:
+    ///
+    /// ```compile_fail,E0505
+    /// # let runtime = garland::Runtime::new()?;
+    /// runtime.block_on(async { runtime.shutdown(std::time::Duration::ZERO) })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn shutdown(mut self, limit: Duration) -> ShutdownReport {
         self.end(limit)
     }
@@ -168,6 +202,7 @@ impl Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
+        self.shutdown.warn_unless_over(self.local.is_debug());
         if !self.shutdown.is_over() {
             self.end(Shutdown::LIMIT_ON_DROP);
         }

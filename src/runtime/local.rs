@@ -22,7 +22,28 @@ use crate::task::join::JoinHandle;
 ///
 /// What is scheduled here runs on this loop only, never two at a time, in the order in which it was
 /// scheduled; so it may share state through `Rc` and `Cell`. Clones are the same loop. The type is not
-/// `Send`: other threads use a [`LoopHandle`].
+/// `Send`: other threads use a [`LoopHandle`]. What asyncio finds in debug mode does not compile:
+///
+/// ```compile_fail,E0277
+/// let runtime = garland::Builder::new().loops(1).build()?;
+/// let local = runtime.local().clone();
+/// std::thread::spawn(move || local.call_soon(|| ())); // on a foreign thread
+/// # Ok::<(), garland::BuildError>(())
+/// ```
+///
+/// ```compile_fail
+/// async fn movable() {
+///     let local = garland::LocalLoop::current();
+///     garland::yield_now().await; // may go on on another loop
+///     drop(local);
+/// }
+/// garland::spawn(movable());
+/// ```
+///
+/// ```compile_fail,E0271
+/// let local: garland::LocalLoop = unimplemented!();
+/// local.call_soon(async {}); // a future where a callback is due
+/// ```
 ///
 /// ```
 /// use std::cell::RefCell;
@@ -125,6 +146,17 @@ impl LocalLoop {
     /// turn without waiting.
     pub fn stop(&self) {
         self.worker.stop();
+    }
+
+    /// Whether this loop is inside a run just now. True in everything it calls.
+    pub fn is_running(&self) -> bool {
+        scheduler::with_current(|worker| worker.is_some_and(|w| Rc::ptr_eq(w, &self.worker)))
+            && !self.is_closed()
+    }
+
+    /// Whether the loop was shut down: what is scheduled from now on is dropped and never runs.
+    pub fn is_closed(&self) -> bool {
+        self.worker.is_closed()
     }
 
     pub(crate) fn timer_after(&self, delay: Duration, waker: Waker) -> TimerEntry {

@@ -160,6 +160,13 @@ impl Shutdown {
         }
     }
 
+    /// Called when a runtime is dropped: fine, but in debug mode worth a word.
+    pub(crate) fn warn_unless_over(&self, is_debug: bool) {
+        if is_debug && !self.is_over {
+            tracing::warn!("a runtime was dropped and not shut down");
+        }
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         self.is_over
     }

@@ -7,14 +7,16 @@ use std::rc::Rc;
 
 use crate::scheduler::context;
 use crate::scheduler::ready::{Handle, Message};
-use crate::scheduler::worker::Worker;
+use crate::scheduler::worker::{Stage, Worker};
 
 impl Worker {
     /// Ends everything that lives on this loop. A second call does nothing.
     pub(crate) fn close(self: &Rc<Self>) {
-        if self.closed.replace(true) {
+        if self.is_closed() {
             return;
         }
+        self.leave_rest();
+        self.stage.set(Stage::Closed);
         // Entered, so that wake-ups caused by destructors come here and are dropped. A loop that is
         // closed from inside another one does without: they then come through the inbox.
         let _entered = context::enter(self).ok();
@@ -47,6 +49,7 @@ impl Worker {
         }
         let handlers = std::mem::take(&mut *self.io.borrow_mut());
         for (_, handler) in handlers {
+            self.warn_of_open(&handler);
             self.catch(|| handler.handle_shutdown());
         }
         // Last, for it heard of the above; it may hold this very loop.

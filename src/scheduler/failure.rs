@@ -212,8 +212,7 @@ impl Worker {
 
     /// Reports and counts a panic that was caught in a callback.
     pub(crate) fn report_panic(self: &Rc<Self>, payload: Panic) {
-        let context =
-            ErrorContext::new("a callback panicked").with_place(self.running_place.take());
+        let context = ErrorContext::new("a callback panicked").with_place(self.running_place.get());
         self.report(context.with_panic(payload));
     }
 

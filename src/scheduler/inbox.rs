@@ -67,6 +67,10 @@ impl<M> Inbox<M> {
         self.take(into);
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue<M>> {
         self.queue
             .lock()

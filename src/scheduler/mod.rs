@@ -64,6 +64,8 @@
 pub(crate) mod worker;
 mod closing;
 pub(crate) mod failure;
+pub(crate) mod debug;
+pub(crate) mod host;
 pub(crate) mod ready;
 pub(crate) mod deque;
 pub(crate) mod inbox;

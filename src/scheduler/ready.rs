@@ -5,11 +5,13 @@
 //! is ever stolen.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
+use std::mem;
 use std::panic::Location;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::driver::{IoKey, Ready};
 use crate::scheduler::failure::ErrorContext;
@@ -98,11 +100,14 @@ pub(crate) trait Callback {
     fn run(&self, place: &Place);
     /// Drops the closure and what it captured, at once; false if it ran or was cancelled before.
     fn cancel(&self) -> bool;
+    /// Whether it will never run, for it was cancelled.
+    fn is_cancelled(&self) -> bool;
 }
 
 /// The closure of one `call_soon` or `call_at`, in one allocation with its reference count.
 pub(crate) struct CallbackCell<F> {
     closure: Cell<Option<F>>,
+    is_cancelled: Cell<bool>,
     scheduled_at: &'static Location<'static>,
 }
 
@@ -111,6 +116,7 @@ impl<F: FnOnce()> CallbackCell<F> {
     pub(crate) fn new(f: F) -> Self {
         CallbackCell {
             closure: Cell::new(Some(f)),
+            is_cancelled: Cell::new(false),
             scheduled_at: Location::caller(),
         }
     }
@@ -125,7 +131,17 @@ impl<F: FnOnce()> Callback for CallbackCell<F> {
     }
 
     fn cancel(&self) -> bool {
-        self.closure.take().is_some()
+        let Some(closure) = self.closure.take() else {
+            return false;
+        };
+        // First, for the drop of what it captured is user code.
+        self.is_cancelled.set(true);
+        drop(closure);
+        true
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.is_cancelled.get()
     }
 }
 
@@ -133,11 +149,19 @@ impl<F: FnOnce()> Callback for CallbackCell<F> {
 pub(crate) trait SharedCallback: Send + Sync {
     fn run(&self, place: &Place);
     fn cancel(&self) -> bool;
+    fn is_cancelled(&self) -> bool;
+}
+
+/// Where a callback sent from another thread stands.
+enum CallState<F> {
+    Waits(F),
+    Begun,
+    Cancelled,
 }
 
 /// The closure of one `call_soon_threadsafe`.
 pub(crate) struct SharedCallbackCell<F> {
-    closure: Mutex<Option<F>>,
+    state: Mutex<CallState<F>>,
     scheduled_at: &'static Location<'static>,
 }
 
@@ -145,28 +169,43 @@ impl<F: FnOnce() + Send> SharedCallbackCell<F> {
     #[track_caller]
     pub(crate) fn new(f: F) -> Self {
         SharedCallbackCell {
-            closure: Mutex::new(Some(f)),
+            state: Mutex::new(CallState::Waits(f)),
             scheduled_at: Location::caller(),
         }
     }
 
-    fn take(&self) -> Option<F> {
-        let mut slot = self.closure.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.take()
+    /// Takes the closure, which decides for good whether it runs.
+    fn take(&self, then: CallState<F>) -> Option<F> {
+        let mut state = self.lock();
+        if !matches!(*state, CallState::Waits(_)) {
+            return None;
+        }
+        match mem::replace(&mut *state, then) {
+            CallState::Waits(f) => Some(f),
+            CallState::Begun | CallState::Cancelled => None,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, CallState<F>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<F: FnOnce() + Send> SharedCallback for SharedCallbackCell<F> {
     fn run(&self, place: &Place) {
         // Taken first: the closure runs without the lock.
-        if let Some(f) = self.take() {
+        if let Some(f) = self.take(CallState::Begun) {
             place.set(Some(self.scheduled_at));
             f();
         }
     }
 
     fn cancel(&self) -> bool {
-        self.take().is_some()
+        self.take(CallState::Cancelled).is_some()
+    }
+
+    fn is_cancelled(&self) -> bool {
+        matches!(*self.lock(), CallState::Cancelled)
     }
 }
 
@@ -176,4 +215,8 @@ pub(crate) trait IoHandler: Any {
     fn handle_ready(self: Rc<Self>, ready: Ready);
     /// The loop closes: let go of the socket without any further callback.
     fn handle_shutdown(self: Rc<Self>);
+    /// What it is, for the log of debug mode.
+    fn describe(&self) -> Cow<'static, str> {
+        Cow::Borrowed("a socket")
+    }
 }

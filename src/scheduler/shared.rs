@@ -21,6 +21,7 @@ use crate::scheduler::context;
 use crate::scheduler::counters::Counters;
 use crate::scheduler::deque::{LocalDeque, SharedQueue};
 use crate::scheduler::failure::ErrorContext;
+use crate::scheduler::host::Host;
 use crate::scheduler::idle::Idle;
 use crate::scheduler::inbox::Inbox;
 use crate::scheduler::offload::Offload;
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) config: RuntimeConfig,
     pub(crate) loops: Box<[Remote]>,
     pub(crate) idle: Idle,
+    /// Loop 0 may rest in a foreign loop.
+    pub(crate) host: Host,
     pub(crate) injector: SharedQueue,
     /// What would block a loop goes there instead.
     pub(crate) offload: Arc<Offload>,
@@ -92,8 +95,9 @@ impl Shared {
 
     /// After a push: has one sleeping loop come and look, unless one is on its way already.
     pub(crate) fn notify(&self) {
-        if let Some(id) = self.idle.notify() {
-            self.unpark(id);
+        match self.idle.notify() {
+            Some(id) => self.unpark(id),
+            None => self.wake_host(0),
         }
     }
 
@@ -103,6 +107,13 @@ impl Shared {
         !self.injector.is_empty()
             || (self.is_stealing()
                 && loops.any(|(other, remote)| other != id && !remote.stealer.is_empty()))
+    }
+
+    /// If loop `id` rests in a foreign loop: has that one turn it.
+    fn wake_host(&self, id: usize) {
+        if id == 0 && self.host.claim() {
+            self.unpark(id);
+        }
     }
 
     /// The loop's idle bit has been cleared by the caller: end its sleep.
@@ -140,6 +151,8 @@ impl Home {
         self.remote().inbox.push(message)?;
         if self.shared.idle.claim(self.id) {
             self.shared.unpark(self.id);
+        } else {
+            self.shared.wake_host(self.id);
         }
         Ok(())
     }

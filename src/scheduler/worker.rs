@@ -18,12 +18,14 @@ use std::task::Waker;
 use async_task::ScheduleInfo;
 use slotmap::SlotMap;
 
+use crate::driver::alarm::NEVER;
 use crate::driver::selector::{Batch, Collected};
 use crate::driver::wheel::TimerKey;
 use crate::driver::{Driver, IoKey, LocalTimerKey, Ready, TimerTarget};
 use crate::error::LoopError;
 use crate::scheduler::context;
 use crate::scheduler::counters::Counters;
+use crate::scheduler::debug::DebugMode;
 use crate::scheduler::deque::LocalDeque;
 use crate::scheduler::failure::OnError;
 use crate::scheduler::idle::{LeftIdle, LeftSearch, Searching};
@@ -60,10 +62,22 @@ pub(crate) struct Worker {
     pub(super) running_place: Cell<Option<&'static Location<'static>>>,
     /// The exception handler; `None` is the default.
     pub(super) on_error: RefCell<Option<Rc<dyn OnError>>>,
-    stopping: Cell<bool>,
-    pub(super) closed: Cell<bool>,
+    pub(super) debug: DebugMode,
+    pub(super) stopping: Cell<bool>,
+    pub(super) stage: Cell<Stage>,
     last_batch: Cell<usize>,
     rng: RefCell<fastrand::Rng>,
+}
+
+/// What becomes of an entry that is pushed to the ready queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The loop turns, or will when it is run: it waits there.
+    Live,
+    /// A foreign loop waits for this one (see `host.rs`): it has to be woken.
+    Resting,
+    /// Dropped.
+    Closed,
 }
 
 /// Callbacks that wait for their deadline, each beside its place in the wheel.
@@ -88,6 +102,7 @@ struct Intake {
 impl Worker {
     pub(crate) fn new(home: Arc<Home>, deque: LocalDeque) -> Rc<Self> {
         let seed = home.shared.config.seed ^ home.id as u64;
+        let debug = home.shared.config.debug;
         Rc::new(Worker {
             home,
             deque,
@@ -101,8 +116,9 @@ impl Worker {
             in_user_code: Cell::new(false),
             running_place: Cell::new(None),
             on_error: RefCell::default(),
+            debug: DebugMode::new(debug),
             stopping: Cell::new(false),
-            closed: Cell::new(false),
+            stage: Cell::new(Stage::Live),
             last_batch: Cell::new(0),
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
         })
@@ -111,8 +127,9 @@ impl Worker {
     /// Turns the loop until it is stopped. `root` makes one step of the future given to `block_on`.
     pub(crate) fn run(self: &Rc<Self>, root: &mut dyn FnMut()) -> Result<(), LoopError> {
         let _entered = context::enter(self)?;
+        self.leave_rest();
         loop {
-            self.turn(root);
+            self.turn(root, NEVER);
             if self.stopping.take() {
                 return Ok(());
             }
@@ -121,16 +138,16 @@ impl Worker {
 
     /// Whether [`run`](Worker::run) would be refused; a refused call leaves no trace.
     pub(crate) fn check_may_run(self: &Rc<Self>) -> Result<(), LoopError> {
-        if self.closed.get() {
+        if self.is_closed() {
             return Err(LoopError::Closed);
         }
         drop(context::enter(self)?);
         Ok(())
     }
 
-    /// One turn: take in what is ready, from here or elsewhere, or sleep until something is; then
-    /// run what was there when the taking-in ended, and a bounded number of movable tasks.
-    fn turn(self: &Rc<Self>, root: &mut dyn FnMut()) {
+    /// One turn: take in what is ready, from here or elsewhere, or sleep until something is, or until
+    /// `limit`; then run what was there when the taking-in ended, and a bounded number of movable tasks.
+    pub(super) fn turn(self: &Rc<Self>, root: &mut dyn FnMut(), limit: u64) {
         self.counters().turns.add(1);
 
         // 1. Nothing to do here: look for work on the other loops.
@@ -144,7 +161,7 @@ impl Worker {
         } else if self.is_stealing() && self.last_batch.get() >= EAGER_POLL_AFTER {
             self.poll_now(Batch::Idle);
         } else {
-            self.park();
+            self.park(limit);
         }
 
         // 3. Behind what the events made ready: messages, timers that have come due, and one task of
@@ -175,7 +192,7 @@ impl Worker {
     }
 
     /// Anything this loop could run now, or a stop to obey: it must not sleep.
-    fn has_work(&self) -> bool {
+    pub(super) fn has_work(&self) -> bool {
         !self.ready.borrow().is_empty()
             || !self.deque.is_empty()
             || !self.remote().inbox.is_empty()
@@ -213,7 +230,7 @@ impl Worker {
 
     /// Before the first user code: stop counting as a searcher. The last one to leave looks at the
     /// queues of the others once more, and so does one that had retreated (I1).
-    fn leave_search(&self) {
+    pub(super) fn leave_search(&self) {
         let retreated = self.retreated.replace(false);
         let is_last = match self.searching.take() {
             Some(searching) => self.shared().idle.leave_search(searching) == LeftSearch::Last,
@@ -238,7 +255,7 @@ impl Worker {
     /// Where a loop decides to sleep. Announce it, look at everything once more (fence F2 is between
     /// the two), and only then wait in the selector; a poster that came too late for the look has
     /// seen the announcement, and ends the wait (I1).
-    fn park(self: &Rc<Self>) {
+    fn park(self: &Rc<Self>, limit: u64) {
         let idle = &self.shared().idle;
         idle.transition_to_idle(self.id(), self.searching.take());
         let mut events = 0;
@@ -252,7 +269,7 @@ impl Worker {
                 collected, wakers, ..
             } = &mut *intake;
             let still_idle = || idle.is_idle(self.id());
-            events = self.driver().park(still_idle, collected, wakers);
+            events = self.driver().park(limit, still_idle, collected, wakers);
         }
         match idle.leave_idle(self.id()) {
             LeftIdle::Retracted => {}
@@ -338,22 +355,22 @@ impl Worker {
                     left -= 1;
                     let handle = self.ready.borrow_mut().pop_front();
                     let handle = handle.expect("only this loop takes handles out");
-                    self.run_handle(handle, root);
+                    if self.debug.is_on.get() {
+                        self.run_handle_watched(handle, root);
+                    } else {
+                        self.run_handle(handle, root);
+                    }
                 }
             });
         }
+        self.running_place.set(None);
     }
 
-    fn run_handle(self: &Rc<Self>, handle: Handle, root: &mut dyn FnMut()) {
+    pub(super) fn run_handle(self: &Rc<Self>, handle: Handle, root: &mut dyn FnMut()) {
+        self.running_place.set(None);
         match handle {
-            Handle::Call(callback) => {
-                callback.run(&self.running_place);
-                self.running_place.set(None);
-            }
-            Handle::SharedCall(callback) => {
-                callback.run(&self.running_place);
-                self.running_place.set(None);
-            }
+            Handle::Call(callback) => callback.run(&self.running_place),
+            Handle::SharedCall(callback) => callback.run(&self.running_place),
             Handle::Visit(visit) => visit(self),
             Handle::Io(key, ready) => {
                 let handler = self.io.borrow().get(key).cloned();
@@ -387,9 +404,13 @@ impl Worker {
             if started_ns.is_none() && !self.deque.is_empty() {
                 started_ns = Some(self.driver().clock().now_ns());
             }
-            self.catch(|| {
-                next.run();
-            });
+            if self.debug.is_on.get() {
+                self.run_task_watched(next);
+            } else {
+                self.catch(|| {
+                    next.run();
+                });
+            }
             run += 1;
             if run >= budget.tasks || self.deque.is_empty() {
                 break;
@@ -450,16 +471,17 @@ impl Worker {
 
     /// Appends to the ready queue; a closed loop drops it.
     pub(crate) fn push_ready(&self, handle: Handle) {
-        if self.closed.get() {
-            return handle.discard();
+        match self.stage.get() {
+            Stage::Live => self.ready.borrow_mut().push_back(handle),
+            Stage::Resting => self.push_at_rest(handle),
+            Stage::Closed => handle.discard(),
         }
-        self.ready.borrow_mut().push_back(handle);
     }
 
     /// Appends to the own deque. A task that woke itself while it ran is announced by nobody: its
     /// poll is over, so nothing here waits for it.
     pub(crate) fn push_movable(&self, task: Runnable, info: ScheduleInfo) {
-        if self.closed.get() {
+        if self.is_closed() {
             return drop(task);
         }
         self.deque.push(task);
@@ -470,10 +492,13 @@ impl Worker {
 
     pub(crate) fn stop(&self) {
         self.stopping.set(true);
+        if self.stage.get() == Stage::Resting {
+            self.wake_host();
+        }
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.get()
+        self.stage.get() == Stage::Closed
     }
 
     pub(crate) fn insert_io(&self, handler: Rc<dyn IoHandler>) -> IoKey {
@@ -496,7 +521,7 @@ impl Worker {
         deadline: u64,
         callback: &Rc<dyn Callback>,
     ) -> Option<ArmedCallback> {
-        if self.closed.get() {
+        if self.is_closed() {
             callback.cancel();
             return None;
         }
@@ -531,7 +556,7 @@ impl fmt::Debug for Worker {
             .field("id", &self.id())
             .field("ready", &self.ready.borrow().len())
             .field("deque", &self.deque.len())
-            .field("closed", &self.closed.get())
+            .field("stage", &self.stage.get())
             .finish_non_exhaustive()
     }
 }

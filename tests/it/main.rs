@@ -19,6 +19,7 @@ mod callbacks;
 mod stealing;
 mod wakeups;
 mod shutdown;
+mod hosted;
 mod regressions;
 mod blocking;
 

@@ -1,0 +1,122 @@
+//! Debug mode: what a loop does more, when it is asked to, to find out what is wrong with a program.
+//!
+//! Each callback and each step of a task is timed; one that takes long is named in the log, with the place that
+//! scheduled it, for meanwhile everything else on the loop had to wait. What is still open when the
+//! loop closes is named too. Outside of debug mode the price is one look at a flag.
+
+use std::cell::Cell;
+use std::fmt;
+use std::panic::Location;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::scheduler::ready::{Handle, IoHandler};
+use crate::scheduler::worker::Worker;
+use crate::task::{Runnable, TaskMeta};
+
+/// A callback that takes longer is slow, as in asyncio.
+const SLOW: Duration = Duration::from_millis(100);
+
+/// The debug mode of one loop.
+#[derive(Debug)]
+pub(crate) struct DebugMode {
+    pub(crate) is_on: Cell<bool>,
+    pub(crate) slow_callback_duration: Cell<Duration>,
+}
+
+impl DebugMode {
+    pub(crate) fn new(is_on: bool) -> Self {
+        DebugMode {
+            is_on: Cell::new(is_on),
+            slow_callback_duration: Cell::new(SLOW),
+        }
+    }
+}
+
+/// What runs, for the log.
+enum Subject {
+    /// The place is known once it runs.
+    Callback,
+    Task(TaskMeta),
+    Socket(Rc<dyn IoHandler>),
+    Other(&'static str),
+}
+
+impl Worker {
+    /// As [`run_handle`](Worker::run_handle), timed.
+    pub(super) fn run_handle_watched(self: &Rc<Self>, handle: Handle, root: &mut dyn FnMut()) {
+        let subject = match &handle {
+            Handle::Call(_) | Handle::SharedCall(_) => Subject::Callback,
+            Handle::Task(task) => Subject::Task(*task.metadata()),
+            Handle::Io(key, _) => match self.io.borrow().get(*key) {
+                Some(handler) => Subject::Socket(Rc::clone(handler)),
+                None => Subject::Other("a socket that is closed"),
+            },
+            Handle::Visit(_) => Subject::Other("a call of the library"),
+            Handle::Failure(_) => Subject::Other("the exception handler"),
+            Handle::Root => Subject::Other("the future of block_on"),
+        };
+        self.watch(subject, || self.run_handle(handle, root));
+    }
+
+    pub(crate) fn debug(&self) -> &DebugMode {
+        &self.debug
+    }
+
+    /// A step of a movable task, timed.
+    pub(super) fn run_task_watched(self: &Rc<Self>, task: Runnable) {
+        let subject = Subject::Task(*task.metadata());
+        self.watch(subject, || {
+            task.run();
+        });
+    }
+
+    fn watch(self: &Rc<Self>, subject: Subject, f: impl FnOnce()) {
+        let clock = self.driver().clock();
+        let started = clock.now_ns();
+        // Caught here, so that one that ends in a panic is timed as well.
+        self.catch(f);
+        let took = Duration::from_nanos(clock.now_ns().saturating_sub(started));
+        if took < self.debug.slow_callback_duration.get() {
+            return;
+        }
+        let place = self.running_place.get();
+        let what = Slow { subject, place };
+        self.warn(format_args!("loop {}: {what} took {took:?}", self.id()));
+    }
+
+    /// In debug mode, by a loop that closes: sockets of callbacks that nobody has closed.
+    pub(super) fn warn_of_open(self: &Rc<Self>, handler: &Rc<dyn IoHandler>) {
+        if self.debug.is_on.get() {
+            let what = handler.describe();
+            self.warn(format_args!(
+                "loop {} closes: {what} is still open",
+                self.id()
+            ));
+        }
+    }
+
+    /// The subscriber is foreign code, and may panic.
+    fn warn(self: &Rc<Self>, text: fmt::Arguments<'_>) {
+        self.catch(|| tracing::warn!("{text}"));
+    }
+}
+
+struct Slow {
+    subject: Subject,
+    place: Option<&'static Location<'static>>,
+}
+
+impl fmt::Display for Slow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.subject, self.place) {
+            (Subject::Callback, Some(place)) => write!(f, "a callback scheduled at {place}"),
+            (Subject::Callback, None) => f.write_str("a callback that was cancelled"),
+            (Subject::Task(task), _) => {
+                write!(f, "a step of {} spawned at {}", task.id, task.location)
+            }
+            (Subject::Socket(handler), _) => f.write_str(&handler.describe()),
+            (Subject::Other(what), _) => f.write_str(what),
+        }
+    }
+}
