@@ -118,7 +118,9 @@ pub use crate::streams::{ReadError, StreamReader, StreamWriter, open_connection}
 pub use crate::task::join::{JoinError, JoinHandle, TaskId};
 pub use crate::task::yield_now::{YieldNow, yield_now};
 pub use crate::time::{Interval, Sleep, Timeout, interval, sleep, sleep_until, timeout};
-pub use crate::transport::{AfterEof, InvalidLimits, Protocol, Transport, WriteLimits};
+pub use crate::transport::{
+    AfterEof, Buffered, BufferedProtocol, InvalidLimits, Protocol, Transport, WriteLimits,
+};
 
 /// The README's examples are run like those of the documentation.
 #[cfg(doctest)]

@@ -6,6 +6,7 @@
 
 pub(crate) mod accept;
 pub(crate) mod name;
+pub(crate) mod pipe;
 pub(crate) mod serve;
 pub(crate) mod server;
 pub(crate) mod socket;

@@ -3,12 +3,12 @@
 //! Sockets are non-blocking and close-on-exec from their birth. IPv6 sockets are IPv6-only, whatever
 //! the system's default, so that `[::]` and `0.0.0.0` can be served side by side in either order.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{AddrParseError, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::str::FromStr;
 
-use rustix::net::{RecvFlags, SendFlags, SocketFlags};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::error::NetError;
@@ -224,6 +224,17 @@ pub(crate) fn peek(socket: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
 /// Without a signal if the peer is gone: the error says so.
 pub(crate) fn send(socket: impl AsFd, data: &[u8]) -> io::Result<usize> {
     Ok(rustix::net::send(socket, data, SendFlags::NOSIGNAL)?)
+}
+
+/// Several pieces in one call, otherwise as [`send`].
+pub(crate) fn send_gathered(socket: impl AsFd, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    let mut nothing = SendAncillaryBuffer::default();
+    Ok(rustix::net::sendmsg(
+        socket,
+        pieces,
+        &mut nothing,
+        SendFlags::NOSIGNAL,
+    )?)
 }
 
 pub(crate) fn local_addr(socket: impl AsFd) -> io::Result<SocketAddr> {

@@ -194,6 +194,11 @@ impl LocalLoop {
         self.worker.requeue_io(key, ready);
     }
 
+    /// The number of the present turn, cut to 32 bits.
+    pub(crate) fn turn(&self) -> u32 {
+        self.worker.counters().turns.get() as u32
+    }
+
     /// Lends the loop's read buffer. Not reentrant, and need not be: one handle runs at a time.
     pub(crate) fn with_read_buffer<T>(&self, f: impl FnOnce(&mut [u8]) -> T) -> T {
         self.worker.with_read_buffer(f)

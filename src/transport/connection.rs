@@ -2,16 +2,14 @@
 //!
 //! The same for TCP, Unix sockets and pipes; what they differ in is the [`Descriptor`]'s.
 
-use std::cell::{Cell, RefCell, RefMut};
-use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::cell::{Cell, RefCell};
+use std::io::{self, IoSlice};
 use std::rc::{Rc, Weak};
 
 use crate::net::SocketName;
 use crate::net::server::OpenGuard;
-use crate::runtime::{
-    ErrorContext, Interest, IoHandler, IoKey, LocalLoop, Ready, panic_text, yield_now,
-};
+use crate::runtime::{Interest, IoHandler, IoKey, LocalLoop, Ready, yield_now};
+use crate::transport::callee::Callee;
 use crate::transport::descriptor::Descriptor;
 use crate::transport::flow::{FlowCall, WriteBuffer};
 use crate::transport::protocol::{AfterEof, Protocol};
@@ -20,35 +18,52 @@ use crate::transport::stream::Transport;
 /// From this many writes to a connection that is gone, a warning says so.
 const WARN_AFTER_LOST_WRITES: u32 = 5;
 
+/// What a pipe says whose reader is gone, and what a socket says whose peer has ended.
+const READER_GONE: Ready = Ready::READ_CLOSED.or(Ready::WRITE_CLOSED).or(Ready::ERROR);
+
+/// The bytes a buffered protocol is asked to have room for: what the loop reads at once otherwise.
+const BUFFER_HINT: usize = 64 * 1024;
+
 // The state of a connection, one bit each. Set and cleared on the home loop only.
 
 /// Set by `pause_reading`, cleared by `resume_reading`.
-pub(super) const READING_PAUSED: u8 = 1;
+pub(super) const READING_PAUSED: u16 = 1;
 /// There was news to read while reading was paused. Set by an event, cleared by `resume_reading`.
-const READ_DUE: u8 = 1 << 1;
-/// Set by the peer's end, never cleared: nothing is read any more.
-pub(super) const EOF_SEEN: u8 = 1 << 2;
-/// Set by `write_eof`, never cleared.
-const EOF_WRITTEN: u8 = 1 << 3;
+const READ_DUE: u16 = 1 << 1;
+/// A receive stands in the ready queue. Set by `queue_read`, cleared when its turn has come.
+const READ_QUEUED: u16 = 1 << 2;
+/// A short read no longer proves that all was read (S10). Set by an event, never cleared: a receive
+/// more is all it can cost.
+const NO_MORE_EDGES: u16 = 1 << 3;
+/// Nothing is read any more. Set by the peer's end, never cleared; from the start at a writing end.
+pub(super) const EOF_SEEN: u16 = 1 << 4;
+/// Set by `write_eof`, never cleared; from the start at a reading end.
+const EOF_WRITTEN: u16 = 1 << 5;
 /// Set by `close`, `abort` or a fatal error, never cleared.
-pub(super) const CLOSING: u8 = 1 << 4;
+pub(super) const CLOSING: u16 = 1 << 6;
 /// `connection_lost` is scheduled. Set once, never cleared; never without CLOSING.
-const LOST_DUE: u8 = 1 << 5;
+const LOST_DUE: u16 = 1 << 7;
+/// All is given back. Set once, never cleared.
+const RELEASED: u16 = 1 << 8;
+/// The reading end of a pipe. Set at the start, never cleared; never with WRITING_END.
+pub(super) const READING_END: u16 = 1 << 9;
+/// The writing end of a pipe. Set at the start, never cleared.
+const WRITING_END: u16 = 1 << 10;
 
 /// The connection itself: known to its loop by `key`, to the protocol's owner by [`Transport`].
 pub(crate) struct Connection {
     pub(super) local: LocalLoop,
     /// Taken when the connection is lost.
     pub(super) descriptor: RefCell<Option<Descriptor>>,
-    /// Borrowed while a call-back runs; taken when the connection is lost.
-    protocol: RefCell<Option<Box<dyn Protocol>>>,
+    /// Taken when the connection is lost.
+    pub(super) protocol: Callee,
     pub(super) buffer: RefCell<WriteBuffer>,
     pub(super) peer: SocketName,
-    key: Cell<Option<IoKey>>,
-    state: Cell<u8>,
-    /// A pause or resume that came up while the protocol was borrowed.
-    flow_due: Cell<FlowCall>,
+    pub(super) key: Cell<Option<IoKey>>,
+    state: Cell<u16>,
     lost_writes: Cell<u32>,
+    /// The turn of the last receive, cut to 32 bits: a confusion delays a receive by one turn.
+    read_turn: Cell<u32>,
     open: Cell<Option<OpenGuard>>,
     /// To hand out transports from `&self`.
     this: Weak<Connection>,
@@ -64,16 +79,22 @@ impl Connection {
         protocol: Box<dyn Protocol>,
         open: Option<OpenGuard>,
     ) -> Transport {
+        let descriptor = descriptor.into();
+        let kind = match descriptor {
+            Descriptor::ReadingEnd(_) => READING_END | EOF_WRITTEN,
+            Descriptor::WritingEnd(_) => WRITING_END | EOF_SEEN,
+            _ => 0,
+        };
         let connection = Rc::new_cyclic(|this| Connection {
             local: local.clone(),
-            descriptor: RefCell::new(Some(descriptor.into())),
-            protocol: RefCell::new(Some(protocol)),
+            descriptor: RefCell::new(Some(descriptor)),
+            protocol: Callee::new(protocol),
             buffer: RefCell::default(),
             peer,
             key: Cell::new(None),
-            state: Cell::new(0),
-            flow_due: Cell::new(FlowCall::None),
+            state: Cell::new(kind),
             lost_writes: Cell::new(0),
+            read_turn: Cell::new(0),
             open: Cell::new(open),
             this: this.clone(),
         });
@@ -100,7 +121,7 @@ impl Connection {
     }
 
     fn make(&self) {
-        if let Err(error) = self.call_caught(|protocol, t| protocol.connection_made(t)) {
+        if let Err(error) = self.call(|protocol, t| protocol.connection_made(t)) {
             return self.force_close(Some(error));
         }
         if self.has(LOST_DUE) {
@@ -115,15 +136,27 @@ impl Connection {
         let (Some(key), Some(descriptor)) = (self.key.get(), &*self.descriptor.borrow()) else {
             return Ok(());
         };
-        self.local.watch_io(descriptor, key)
+        match self.local.watch_io(descriptor, key) {
+            // A device like /dev/null: it has no readiness to report, and never blocks a writer.
+            Err(error)
+                if error.kind() == io::ErrorKind::PermissionDenied && self.has(WRITING_END) =>
+            {
+                Ok(())
+            }
+            watched => watched,
+        }
     }
 
-    pub(super) fn has(&self, bits: u8) -> bool {
+    pub(super) fn has(&self, bits: u16) -> bool {
         self.state.get() & bits != 0
     }
 
-    pub(super) fn set(&self, bits: u8) {
+    pub(super) fn set(&self, bits: u16) {
         self.state.set(self.state.get() | bits);
+    }
+
+    fn clear(&self, bits: u16) {
+        self.state.set(self.state.get() & !bits);
     }
 
     fn transport(&self) -> Transport {
@@ -136,61 +169,98 @@ impl Connection {
 impl Connection {
     /// One receive a turn, so that connections take turns (TRN-17); what an edge will not announce
     /// again is queued behind the others.
-    fn read(&self, ready: Ready) {
+    fn read(&self) {
         if self.has(READING_PAUSED) {
             return self.set(READ_DUE);
         }
         if self.has(CLOSING | EOF_SEEN) {
             return;
         }
-        self.local.with_read_buffer(|buf| {
-            let received = match &*self.descriptor.borrow() {
-                Some(descriptor) => descriptor.receive(buf),
-                None => return,
-            };
-            match received {
-                Ok(0) => self.receive_eof(),
-                Ok(count) => {
-                    self.receive_data(&buf[..count]);
-                    // A short read has drained the socket, unless no further edge will come (S10).
-                    if count == buf.len() || ready.is_final() {
-                        self.requeue(ready);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => self.requeue(ready),
-                Err(error) => self.force_close(Some(error)),
-            }
-        });
+        // An event that stands behind a queued receive: the queue has had its share of this turn.
+        let turn = self.local.turn();
+        if self.read_turn.replace(turn) == turn {
+            return self.queue_read();
+        }
+        let received = if self.protocol.is_buffered() {
+            self.receive_buffered()
+        } else {
+            self.local.with_read_buffer(|buf| self.receive(buf))
+        };
+        match received {
+            Ok(Received { count: 0, .. }) => self.receive_eof(),
+            // A short read has drained the socket, unless no further edge will come.
+            Ok(Received { count, room }) if count < room && !self.has(NO_MORE_EDGES) => {}
+            Ok(_) => self.queue_read(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.queue_read(),
+            Err(error) => self.force_close(Some(error)),
+        }
     }
 
-    fn receive_data(&self, data: &[u8]) {
-        if let Err(error) = self.call_caught(|protocol, t| protocol.data_received(t, data)) {
-            self.force_close(Some(error));
+    fn receive(&self, buf: &mut [u8]) -> io::Result<Received> {
+        let count = self.receive_into(buf)?;
+        if count > 0 {
+            let data = &buf[..count];
+            self.call(|protocol, transport| protocol.data_received(transport, data))?;
+        }
+        let room = buf.len();
+        Ok(Received { count, room })
+    }
+
+    /// One call of the protocol for both of its call-backs: the buffer is its own, and who installs
+    /// another protocol meanwhile replaces it after that.
+    fn receive_buffered(&self) -> io::Result<Received> {
+        let received = self.call(|protocol, transport| {
+            let protocol = protocol
+                .as_buffered()
+                .expect("it said so when it was installed");
+            let buf = protocol.get_buffer(transport, BUFFER_HINT);
+            let room = buf.len();
+            if self.has(READING_PAUSED | CLOSING) {
+                self.set(READ_DUE);
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            if room == 0 {
+                return Err(io::Error::other("get_buffer() returned no room"));
+            }
+            let count = self.receive_into(buf)?;
+            if count > 0 {
+                protocol.buffer_updated(transport, count);
+            }
+            Ok(Received { count, room })
+        });
+        received.flatten()
+    }
+
+    fn receive_into(&self, buf: &mut [u8]) -> io::Result<usize> {
+        match &*self.descriptor.borrow() {
+            Some(descriptor) => descriptor.receive(buf),
+            None => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
     fn receive_eof(&self) {
         self.set(EOF_SEEN);
-        match self.call_caught(|protocol, t| protocol.eof_received(t)) {
-            Ok(AfterEof::Close) => self.close(),
-            Ok(AfterEof::KeepOpen) => {}
+        match self.call(|protocol, t| protocol.eof_received(t)) {
+            Ok(AfterEof::KeepOpen) if !self.has(READING_END) => {}
+            Ok(_) => self.close(),
             Err(error) => self.force_close(Some(error)),
         }
     }
 
     pub(super) fn resume_reading(&self) {
         let state = self.state.get();
-        self.state.set(state & !(READING_PAUSED | READ_DUE));
+        self.clear(READING_PAUSED | READ_DUE);
         if state & READ_DUE != 0 {
-            // What the kernel said then is not kept; "final" only costs one receive more.
-            self.requeue(Ready::READABLE.or(Ready::READ_CLOSED));
+            self.queue_read();
         }
     }
 
-    fn requeue(&self, ready: Ready) {
-        if let Some(key) = self.key.get() {
-            self.local.requeue_io(key, ready);
+    /// A receive in the next turn, one however often this is called.
+    fn queue_read(&self) {
+        if let (Some(key), false) = (self.key.get(), self.has(READ_QUEUED)) {
+            self.set(READ_QUEUED);
+            self.local.requeue_io(key, Ready::NONE);
         }
     }
 }
@@ -198,40 +268,67 @@ impl Connection {
 /// Writing.
 impl Connection {
     pub(super) fn write(&self, data: &[u8]) {
-        assert!(!self.has(EOF_WRITTEN), "write() after write_eof()");
+        self.check_writable();
         if data.is_empty() {
             return;
         }
-        if self.has(CLOSING) {
-            return self.count_lost_write();
-        }
-        let mut buffer = self.buffer.borrow_mut();
-        let sent = if buffer.is_empty() {
-            match self.send(data) {
-                Ok(sent) => sent,
-                Err(error) => {
-                    drop(buffer);
-                    return self.force_close(Some(error));
-                }
-            }
-        } else {
-            0
+        let Some(sent) = self.send_first(|to| to.send(data)) else {
+            return;
         };
         if sent < data.len() {
-            let call = buffer.push(&data[sent..]);
-            drop(buffer);
+            let call = self.buffer.borrow_mut().push(&data[sent..]);
             self.call_flow(call);
         }
     }
 
+    /// No piece is empty, and there is at least one.
+    pub(super) fn write_gathered(&self, mut pieces: &mut [IoSlice<'_>]) {
+        let Some(sent) = self.send_first(|to| to.send_gathered(pieces)) else {
+            return;
+        };
+        IoSlice::advance_slices(&mut pieces, sent);
+        let mut buffer = self.buffer.borrow_mut();
+        let calls = pieces.iter().map(|piece| buffer.push(piece));
+        let call = calls.fold(FlowCall::None, FlowCall::or);
+        drop(buffer);
+        self.call_flow(call);
+    }
+
+    /// Sends, if nothing waits to be sent before; `None` if the connection takes nothing more.
+    fn send_first(&self, send: impl Fn(&Descriptor) -> io::Result<usize>) -> Option<usize> {
+        if self.has(CLOSING) {
+            self.count_lost_write();
+            return None;
+        }
+        if !self.buffer.borrow().is_empty() {
+            return Some(0);
+        }
+        match self.send(send) {
+            Ok(sent) => Some(sent),
+            Err(error) => {
+                self.force_close(Some(error));
+                None
+            }
+        }
+    }
+
+    /// # Panics
+    /// After `write_eof`, and at the reading end of a pipe.
+    pub(super) fn check_writable(&self) {
+        assert!(
+            !self.has(EOF_WRITTEN),
+            "write() after write_eof(), or to the reading end of a pipe"
+        );
+    }
+
     /// As much as the kernel takes: would-block is none.
-    fn send(&self, data: &[u8]) -> io::Result<usize> {
+    fn send(&self, send: impl Fn(&Descriptor) -> io::Result<usize>) -> io::Result<usize> {
         let descriptor = self.descriptor.borrow();
         let Some(descriptor) = &*descriptor else {
             return Ok(0);
         };
         loop {
-            match descriptor.send(data) {
+            match send(descriptor) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
                 sent => return sent,
@@ -239,33 +336,29 @@ impl Connection {
         }
     }
 
-    /// Sends until the buffer is empty or the kernel takes no more, which ends in a new edge.
+    /// Sends what waits. Once: what the kernel does not take now ends in a new edge, and what the
+    /// protocol writes when it is resumed goes out by itself.
     fn flush(&self) {
-        loop {
-            let mut buffer = self.buffer.borrow_mut();
-            if buffer.is_empty() {
-                return;
-            }
-            let waiting = buffer.len();
-            let sent = match self.send(buffer.pending()) {
-                Ok(0) => return,
-                Ok(sent) => sent,
-                Err(error) => {
-                    drop(buffer);
-                    return self.force_close(Some(error));
-                }
-            };
-            let call = buffer.consume(sent);
-            drop(buffer);
-            if sent == waiting {
-                self.buffer_is_empty();
-            }
-            // Last, for the protocol may write again, pause again and even close.
-            self.call_flow(call);
-            if sent < waiting {
-                return;
-            }
+        let mut buffer = self.buffer.borrow_mut();
+        if buffer.is_empty() {
+            return;
         }
+        let sent = match self.send(|to| to.send(buffer.pending())) {
+            Ok(0) => return,
+            Ok(sent) => sent,
+            Err(error) => {
+                drop(buffer);
+                return self.force_close(Some(error));
+            }
+        };
+        let call = buffer.consume(sent);
+        let is_empty = buffer.is_empty();
+        drop(buffer);
+        if is_empty {
+            self.buffer_is_empty();
+        }
+        // Last, for the protocol may write again, pause again and even close.
+        self.call_flow(call);
     }
 
     fn buffer_is_empty(&self) {
@@ -280,6 +373,9 @@ impl Connection {
     pub(super) fn write_eof(&self) {
         if self.has(EOF_WRITTEN | CLOSING) {
             return;
+        }
+        if self.has(WRITING_END) {
+            return self.close();
         }
         self.set(EOF_WRITTEN);
         if self.buffer.borrow().is_empty() {
@@ -297,9 +393,9 @@ impl Connection {
     }
 
     fn count_lost_write(&self) {
-        let count = self.lost_writes.get() + 1;
+        let count = self.lost_writes.get().saturating_add(1);
         self.lost_writes.set(count);
-        if count == WARN_AFTER_LOST_WRITES {
+        if count >= WARN_AFTER_LOST_WRITES {
             tracing::warn!(peer = %self.peer, "a protocol keeps writing to a closed connection");
         }
     }
@@ -333,8 +429,14 @@ impl Connection {
         self.local.call_soon(move || connection.lose(error));
     }
 
+    /// The reader of a pipe is gone (PIPE-02): no write need find it out.
+    fn lose_reader(&self) {
+        let is_flushed = self.buffer.borrow().is_empty();
+        self.force_close((!is_flushed).then(|| io::ErrorKind::BrokenPipe.into()));
+    }
+
     fn lose(&self, error: Option<io::Error>) {
-        if let Err(panic) = self.call_caught(|p, t| p.connection_lost(t, error.as_ref())) {
+        if let Err(panic) = self.call(|p, t| p.connection_lost(t, error.as_ref())) {
             tracing::debug!(%panic, peer = %self.peer, "connection_lost panicked");
         }
         self.release();
@@ -344,6 +446,7 @@ impl Connection {
     fn release(&self) {
         // Counted as open until all of it is gone; and the protocol's own destructor comes last, for
         // if it panics nothing else may be kept.
+        self.set(RELEASED | CLOSING);
         let _open = self.open.take();
         if let Some(key) = self.key.take() {
             self.local.remove_io(key);
@@ -351,89 +454,62 @@ impl Connection {
         // Closing the last descriptor takes it out of the selector; its token is never given again.
         let descriptor = self.descriptor.borrow_mut().take();
         drop(descriptor);
-        let protocol = self.protocol.borrow_mut().take();
+        let protocol = self.protocol.take();
         drop(protocol);
     }
 }
 
 /// Calling the protocol.
 impl Connection {
-    /// Calls the protocol and then delivers what flow control owes it. A panic is reported and comes
-    /// back as the error that ends the connection.
-    fn call_caught<T: Default>(
-        &self,
-        call: impl FnOnce(&mut dyn Protocol, &Transport) -> T,
-    ) -> io::Result<T> {
-        let outcome = match self.protocol.try_borrow_mut() {
-            Ok(mut protocol) => self.call_borrowed(&mut protocol, call),
-            Err(_running) => unreachable!("one handle of a loop runs at a time"),
-        };
-        if self.flow_due.get() != FlowCall::None {
-            self.deliver_flow();
-        }
-        outcome
+    fn call<T>(&self, call: impl FnOnce(&mut dyn Protocol, &Transport) -> T) -> io::Result<T> {
+        self.protocol.call(&self.transport(), call)
     }
 
-    fn call_borrowed<T: Default>(
-        &self,
-        protocol: &mut RefMut<'_, Option<Box<dyn Protocol>>>,
-        call: impl FnOnce(&mut dyn Protocol, &Transport) -> T,
-    ) -> io::Result<T> {
-        let Some(protocol) = protocol.as_deref_mut() else {
-            return Ok(T::default());
-        };
-        let transport = self.transport();
-        catch_unwind(AssertUnwindSafe(|| call(protocol, &transport))).map_err(|payload| {
-            let message = panic_text(payload.as_ref()).unwrap_or("(not a text)");
-            let error = io::Error::other(format!("the protocol panicked: {message}"));
-            let context = ErrorContext::new("a protocol panicked").with_peer(&self.peer);
-            self.local.report(context.with_panic(payload));
-            error
-        })
-    }
-
-    /// Tells the protocol to pause or resume; later, if it is the one that is running.
     pub(super) fn call_flow(&self, call: FlowCall) {
         if call != FlowCall::None {
-            self.flow_due.set(call);
-            self.deliver_flow();
+            self.protocol.tell(&self.transport(), call);
         }
     }
 
-    fn deliver_flow(&self) {
-        // As long as the protocol, while it is told, changes the state again.
-        while self.flow_due.get() != FlowCall::None {
-            let Ok(mut protocol) = self.protocol.try_borrow_mut() else {
-                return;
-            };
-            let due = self.flow_due.replace(FlowCall::None);
-            let told = self.call_borrowed(&mut protocol, |protocol, transport| match due {
-                FlowCall::Pause => protocol.pause_writing(transport),
-                FlowCall::Resume => protocol.resume_writing(transport),
-                FlowCall::None => {}
-            });
-            drop(protocol);
-            if let Err(error) = told {
-                // FLOW-06: it counts as told, and the connection goes on.
-                tracing::debug!(%error, "a flow call-back panicked");
-            }
+    /// TRN-20: the next call-back goes to this one.
+    pub(super) fn set_protocol(&self, protocol: Box<dyn Protocol>) {
+        if !self.has(RELEASED) {
+            self.protocol.replace(&self.transport(), protocol);
         }
     }
 }
 
 impl IoHandler for Connection {
     fn handle_ready(self: Rc<Self>, ready: Ready) {
-        if ready.intersects(Interest::Read.mask()) {
-            self.read(ready);
+        if ready == Ready::NONE {
+            // No news: the receive that was queued.
+            self.clear(READ_QUEUED);
+            return self.read();
+        }
+        if self.has(WRITING_END) && ready.intersects(READER_GONE) {
+            return self.lose_reader();
+        }
+        if ready.is_final() {
+            self.set(NO_MORE_EDGES);
+        }
+        if ready.intersects(Interest::Read.mask()) && !self.has(READ_QUEUED) {
+            self.read();
         }
         if ready.intersects(Interest::Write.mask()) {
             self.flush();
         }
     }
 
+    /// Whoever has to say something about a connection that is open to the last says it here.
     fn handle_shutdown(self: Rc<Self>) {
         self.release();
     }
+}
+
+/// What a receive brought, and the room it had; no bytes are the peer's end.
+struct Received {
+    count: usize,
+    room: usize,
 }
 
 /// A transport whose owner may give up before he gets it.
@@ -452,3 +528,7 @@ impl Drop for Unclaimed {
         }
     }
 }
+
+// Memory of an idle connection is a promise (docs/MEASURING.md); a script in tests is larger.
+#[cfg(not(test))]
+const _: () = assert!(size_of::<Connection>() <= 184);

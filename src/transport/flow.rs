@@ -68,6 +68,13 @@ pub(crate) enum FlowCall {
     Resume,
 }
 
+impl FlowCall {
+    /// Both, where at most one of them says anything.
+    pub(crate) fn or(self, other: FlowCall) -> FlowCall {
+        if self == FlowCall::None { other } else { self }
+    }
+}
+
 /// The write buffer of one transport. Empty, it holds no memory.
 #[derive(Debug, Default)]
 pub(crate) struct WriteBuffer {

@@ -18,11 +18,16 @@
 
 pub(crate) mod protocol;
 pub(crate) mod stream;
+pub(crate) mod callee;
 pub(crate) mod connection;
 pub(crate) mod descriptor;
 pub(crate) mod flow;
+pub(crate) mod pipe;
 pub(crate) mod server;
 
+#[cfg(all(test, not(garland_loom)))]
+mod faults;
+
 pub use crate::transport::flow::{InvalidLimits, WriteLimits};
-pub use crate::transport::protocol::{AfterEof, Protocol};
+pub use crate::transport::protocol::{AfterEof, Buffered, BufferedProtocol, Protocol};
 pub use crate::transport::stream::Transport;

@@ -1,5 +1,6 @@
 //! The call-backs of PEP 3156: which bytes to transmit.
 
+use std::any::Any;
 use std::io;
 
 use crate::transport::stream::Transport;
@@ -50,7 +51,7 @@ pub enum AfterEof {
 /// # })??;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub trait Protocol: 'static {
+pub trait Protocol: Any {
     /// The connection stands. Nothing is read before this returns.
     fn connection_made(&mut self, transport: &Transport) {
         let _ = transport;
@@ -84,5 +85,142 @@ pub trait Protocol: 'static {
     /// What is written from here on is ignored.
     fn connection_lost(&mut self, transport: &Transport, error: Option<&io::Error>) {
         let _ = (transport, error);
+    }
+
+    /// This protocol as one that lends its own buffer. [`Buffered`] answers so; asked when the
+    /// protocol is given to a transport, and at each receive.
+    #[doc(hidden)]
+    fn as_buffered(&mut self) -> Option<&mut dyn BufferedProtocol> {
+        None
+    }
+}
+
+/// A [`Protocol`] that lends the buffer it is read into: bytes go where they belong without a copy.
+///
+/// In the place of `data_received` stand [`get_buffer`](BufferedProtocol::get_buffer) and
+/// [`buffer_updated`](BufferedProtocol::buffer_updated), always in this order; all else is as for
+/// [`Protocol`]. A panic of either, and a buffer without room, end the connection with an error.
+///
+/// Where a protocol is asked for, it is given as [`Buffered`].
+///
+/// ```
+/// use garland::{Buffered, BufferedProtocol, ListenOptions, Transport};
+///
+/// /// Echoes records of eight bytes.
+/// #[derive(Default)]
+/// struct Records {
+///     record: [u8; 8],
+///     filled: usize,
+/// }
+///
+/// impl BufferedProtocol for Records {
+///     fn get_buffer(&mut self, _transport: &Transport, _hint: usize) -> &mut [u8] {
+///         &mut self.record[self.filled..]
+///     }
+///
+///     fn buffer_updated(&mut self, transport: &Transport, count: usize) {
+///         self.filled += count;
+///         if self.filled == self.record.len() {
+///             transport.write(&self.record);
+///             self.filled = 0;
+///         }
+///     }
+/// }
+///
+/// let runtime = garland::Builder::new().loops(1).build()?;
+/// let listen = "127.0.0.1:0".parse::<ListenOptions>()?;
+/// let server = runtime.local().create_server(listen, || Buffered(Records::default()))?;
+/// # runtime.block_on(async {
+/// #     let client = garland::TcpStream::connect(server.local_addr()).await?;
+/// #     client.write_all(b"a record and a half").await?;
+/// #     let mut buf = [0; 16];
+/// #     let mut count = 0;
+/// #     while count < 16 {
+/// #         count += client.read(&mut buf[count..]).await?;
+/// #     }
+/// #     assert_eq!(&buf, b"a record and a h");
+/// #     Ok::<(), std::io::Error>(())
+/// # })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait BufferedProtocol: Any {
+    /// As [`Protocol::connection_made`].
+    fn connection_made(&mut self, transport: &Transport) {
+        let _ = transport;
+    }
+
+    /// Where the next bytes go: at least one byte of room. `hint` is how many the loop would read at
+    /// once into a buffer of its own; more is as good, and so is less.
+    fn get_buffer(&mut self, transport: &Transport, hint: usize) -> &mut [u8];
+
+    /// The first `count` bytes of the buffer last lent were filled; at least one.
+    fn buffer_updated(&mut self, transport: &Transport, count: usize);
+
+    /// As [`Protocol::eof_received`].
+    fn eof_received(&mut self, transport: &Transport) -> AfterEof {
+        let _ = transport;
+        AfterEof::Close
+    }
+
+    /// As [`Protocol::pause_writing`].
+    fn pause_writing(&mut self, transport: &Transport) {
+        let _ = transport;
+    }
+
+    /// As [`Protocol::resume_writing`].
+    fn resume_writing(&mut self, transport: &Transport) {
+        let _ = transport;
+    }
+
+    /// As [`Protocol::connection_lost`].
+    fn connection_lost(&mut self, transport: &Transport, error: Option<&io::Error>) {
+        let _ = (transport, error);
+    }
+}
+
+/// A [`BufferedProtocol`], for wherever a [`Protocol`] is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Buffered<P>(pub P);
+
+impl<P: BufferedProtocol> Protocol for Buffered<P> {
+    fn connection_made(&mut self, transport: &Transport) {
+        self.0.connection_made(transport);
+    }
+
+    /// Bytes that somebody else has received go the same way, by copying. A transport does not call
+    /// this.
+    ///
+    /// # Panics
+    /// The protocol lends a buffer without room.
+    fn data_received(&mut self, transport: &Transport, mut data: &[u8]) {
+        while !data.is_empty() {
+            let room = self.0.get_buffer(transport, data.len());
+            let count = room.len().min(data.len());
+            assert!(count > 0, "get_buffer() returned no room");
+            let (now, rest) = data.split_at(count);
+            room[..count].copy_from_slice(now);
+            self.0.buffer_updated(transport, count);
+            data = rest;
+        }
+    }
+
+    fn eof_received(&mut self, transport: &Transport) -> AfterEof {
+        self.0.eof_received(transport)
+    }
+
+    fn pause_writing(&mut self, transport: &Transport) {
+        self.0.pause_writing(transport);
+    }
+
+    fn resume_writing(&mut self, transport: &Transport) {
+        self.0.resume_writing(transport);
+    }
+
+    fn connection_lost(&mut self, transport: &Transport, error: Option<&io::Error>) {
+        self.0.connection_lost(transport, error);
+    }
+
+    fn as_buffered(&mut self) -> Option<&mut dyn BufferedProtocol> {
+        Some(&mut self.0)
     }
 }

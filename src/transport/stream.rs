@@ -3,15 +3,20 @@
 //! What happens behind it is in [`connection`](super::connection).
 
 use std::fmt;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 
 use crate::net::SocketName;
 use crate::runtime::LocalLoop;
-use crate::transport::connection::{CLOSING, Connection, EOF_SEEN, READING_PAUSED};
+use crate::transport::connection::{CLOSING, Connection, EOF_SEEN, READING_END, READING_PAUSED};
 use crate::transport::flow::{InvalidLimits, WriteLimits};
+use crate::transport::protocol::Protocol;
+
+/// Pieces handed to the kernel in one call: a kibibyte of the stack. Guessed; the kernel's own limit
+/// is 1024.
+const GATHERED_MAX: usize = 64;
 
 /// A stream connection, as its protocol sees it: TCP, a Unix socket, or a pipe. Clones are the same connection; one may be kept after
 /// the connection is lost and then does nothing.
@@ -19,7 +24,7 @@ use crate::transport::flow::{InvalidLimits, WriteLimits};
 /// Not `Send`: a connection stays on its loop. Dropping it does not close the connection.
 #[derive(Clone)]
 pub struct Transport {
-    connection: Rc<Connection>,
+    pub(super) connection: Rc<Connection>,
 }
 
 impl Transport {
@@ -38,25 +43,42 @@ impl Transport {
         self.connection.write(data);
     }
 
-    /// Sends several pieces, in order. Empty ones are skipped.
+    /// Sends several pieces, in order and, if nothing waits before them, without copying them
+    /// together. Empty ones are skipped.
     ///
     /// # Panics
     /// As for [`write`](Transport::write).
     #[doc(alias = "writelines")]
     pub fn write_lines<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>) {
-        let joined: Vec<u8> = pieces.into_iter().flatten().copied().collect();
-        self.connection.write(&joined);
+        self.connection.check_writable();
+        // Gathered before anything of the connection is touched: the iterator is foreign code.
+        let mut pieces = pieces.into_iter().filter(|piece| !piece.is_empty());
+        let mut gathered = [IoSlice::new(&[]); GATHERED_MAX];
+        loop {
+            let mut count = 0;
+            for (slot, piece) in gathered.iter_mut().zip(&mut pieces) {
+                *slot = IoSlice::new(piece);
+                count += 1;
+            }
+            if count > 0 {
+                self.connection.write_gathered(&mut gathered[..count]);
+            }
+            if count < GATHERED_MAX {
+                return;
+            }
+        }
     }
 
     /// Ends the writing direction when everything before it is sent; reading goes on. Twice, or while
-    /// closing, it does nothing.
+    /// closing, it does nothing. For the writing end of a pipe it is [`close`](Transport::close).
     pub fn write_eof(&self) {
         self.connection.write_eof();
     }
 
-    /// Whether [`write_eof`](Transport::write_eof) is possible: for TCP it always is.
+    /// Whether [`write_eof`](Transport::write_eof) is possible: always, but at the reading end of a
+    /// pipe.
     pub fn can_write_eof(&self) -> bool {
-        true
+        !self.connection.has(READING_END)
     }
 
     /// Stops reading at once, sends what is buffered, then ends the connection. With a peer that
@@ -157,6 +179,59 @@ impl Transport {
         descriptor
             .as_ref()
             .map(|descriptor| look(descriptor.as_fd()))
+    }
+
+    /// Puts another protocol in the place of the present one: the next call-back goes to it, and the
+    /// one before is dropped, when it returns if it is running. `connection_made` is not called again.
+    /// When the connection is lost already, `protocol` is dropped.
+    ///
+    /// ```
+    /// use garland::{Protocol, Transport};
+    ///
+    /// /// Takes one byte, then hands over.
+    /// struct Greeting;
+    /// struct Echo;
+    ///
+    /// impl Protocol for Greeting {
+    ///     fn data_received(&mut self, transport: &Transport, data: &[u8]) {
+    ///         transport.write(b"welcome ");
+    ///         transport.set_protocol(Echo);
+    ///         if data.len() > 1 {
+    ///             transport.write(&data[1..]);
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// impl Protocol for Echo {
+    ///     fn data_received(&mut self, transport: &Transport, data: &[u8]) {
+    ///         transport.write(data);
+    ///     }
+    /// }
+    ///
+    /// let runtime = garland::Builder::new().loops(1).build()?;
+    /// let listen = "127.0.0.1:0".parse::<garland::ListenOptions>()?;
+    /// let server = runtime.local().create_server(listen, || Greeting)?;
+    /// let answer = runtime.block_on(async {
+    ///     let client = garland::TcpStream::connect(server.local_addr()).await?;
+    ///     client.write_all(b"!").await?;
+    ///     let mut buf = [0; 8];
+    ///     client.read(&mut buf).await?;
+    ///     Ok::<_, std::io::Error>(buf)
+    /// })??;
+    /// assert_eq!(&answer, b"welcome ");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn set_protocol(&self, protocol: impl Protocol) {
+        self.connection.set_protocol(Box::new(protocol));
+    }
+
+    /// Calls `look` with the protocol, if that is a `P` and does not run just now; from inside of its
+    /// own call-backs, and after the connection is lost, the answer is `None`.
+    ///
+    /// `look` must not run the loop.
+    #[doc(alias = "get_protocol")]
+    pub fn with_protocol<P: Protocol, T>(&self, look: impl FnOnce(&mut P) -> T) -> Option<T> {
+        self.connection.protocol.look(self, look)
     }
 
     /// The loop it lives on.
