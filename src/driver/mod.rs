@@ -28,7 +28,7 @@ use mio::unix::SourceFd;
 use crate::config::TurnBudget;
 use crate::driver::alarm::{Alarm, NEVER};
 use crate::driver::clock::Clock;
-use crate::driver::selector::{Batch, Collected, Selector};
+use crate::driver::selector::{Batch, Collected, Selector, UNPARK};
 use crate::driver::slots::{Slots, token_of};
 use crate::driver::wheel::{TimerKey, Wheel};
 
@@ -95,6 +95,24 @@ impl Driver {
             token_of(target),
             mio::Interest::READABLE | mio::Interest::WRITABLE | mio::Interest::PRIORITY,
         )
+    }
+
+    /// Whether the selector watches `fd`. The kernel is asked by trying: it refuses a second watch.
+    ///
+    /// # Errors
+    /// As for [`watch`](Driver::watch), and what cannot be watched at all, as a regular file.
+    pub(crate) fn is_watched(&self, fd: impl AsFd) -> io::Result<bool> {
+        let fd = fd.as_fd().as_raw_fd();
+        let mut source = SourceFd(&fd);
+        // What the trial reports is taken for an unpark: at worst the loop wakes once for nothing.
+        let tried = self
+            .registry
+            .register(&mut source, UNPARK, mio::Interest::PRIORITY);
+        match tried {
+            Ok(()) => self.registry.deregister(&mut source).map(|()| false),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     pub(crate) fn slots(&self) -> &Slots {

@@ -22,7 +22,7 @@ use crate::driver::readiness::Ready;
 use crate::driver::slots::{IoKey, SourceKey, Target, target_of};
 
 /// mio's waker; a key never looks like this, because its [`Target`] bit would be set on index 2^32-1.
-const UNPARK: Token = Token(usize::MAX);
+pub(crate) const UNPARK: Token = Token(usize::MAX);
 const TIMER: Token = Token(usize::MAX - 1);
 
 /// How many events a poll may bring.

@@ -5,12 +5,14 @@
 //! protocols and their transports are one layer up.
 
 pub(crate) mod accept;
+pub(crate) mod foreign;
 pub(crate) mod name;
 pub(crate) mod pipe;
 pub(crate) mod serve;
 pub(crate) mod server;
 pub(crate) mod socket;
 pub(crate) mod tcp;
+pub(crate) mod watch;
 
 pub use crate::net::name::SocketName;
 pub use crate::net::server::{Server, ServerStats};

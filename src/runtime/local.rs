@@ -12,6 +12,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::driver::{Driver, IoKey, Ready, Registration, Target, TimerEntry};
+use crate::error::LoopError;
 use crate::runtime::LoopId;
 use crate::runtime::callback::{CallHandle, TimerHandle};
 use crate::runtime::handle::LoopHandle;
@@ -197,6 +198,31 @@ impl LocalLoop {
     /// The number of the present turn, cut to 32 bits.
     pub(crate) fn turn(&self) -> u32 {
         self.worker.counters().turns.get() as u32
+    }
+
+    /// What a layer above keeps for this loop: one of each type, made at its first use.
+    pub(crate) fn attachment<T: Default + 'static>(&self) -> Rc<T> {
+        self.worker.attachments().get()
+    }
+
+    /// Whether a selector of this runtime watches this descriptor itself: then it is a socket of ours.
+    pub(crate) fn is_watched(&self, fd: impl AsFd) -> io::Result<bool> {
+        for remote in &self.worker.shared().loops {
+            if remote.driver.is_watched(&fd)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// # Errors
+    /// A loop that is closed.
+    pub(crate) fn check_open(&self) -> io::Result<()> {
+        if self.worker.is_closed() {
+            let closed = io::Error::new(io::ErrorKind::NotConnected, LoopError::Closed);
+            return Err(closed);
+        }
+        Ok(())
     }
 
     /// Lends the loop's read buffer. Not reentrant, and need not be: one handle runs at a time.

@@ -75,6 +75,7 @@ pub(crate) mod shared;
 pub(crate) mod offload;
 pub(crate) mod counters;
 pub(crate) mod context;
+pub(crate) mod attachments;
 
 pub(crate) use crate::scheduler::context::{current, with_current};
 pub use crate::scheduler::failure::ErrorContext;

@@ -23,6 +23,7 @@ use crate::driver::selector::{Batch, Collected};
 use crate::driver::wheel::TimerKey;
 use crate::driver::{Driver, IoKey, LocalTimerKey, Ready, TimerTarget};
 use crate::error::LoopError;
+use crate::scheduler::attachments::Attachments;
 use crate::scheduler::context;
 use crate::scheduler::counters::Counters;
 use crate::scheduler::debug::DebugMode;
@@ -48,6 +49,7 @@ pub(crate) struct Worker {
     pub(super) ready: RefCell<VecDeque<Handle>>,
     pub(super) io: RefCell<SlotMap<IoKey, Rc<dyn IoHandler>>>,
     pub(super) timers: RefCell<CallbackTimers>,
+    attachments: Attachments,
     read_buffer: RefCell<Box<[u8]>>,
     intake: RefCell<Intake>,
     /// Set while this loop is counted as searching between two turns.
@@ -109,6 +111,7 @@ impl Worker {
             ready: RefCell::default(),
             io: RefCell::default(),
             timers: RefCell::default(),
+            attachments: Attachments::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
             intake: RefCell::default(),
             searching: Cell::new(None),
@@ -542,6 +545,11 @@ impl Worker {
             let removed = self.timers.borrow_mut().remove(armed.key);
             drop(removed);
         }
+    }
+
+    /// What the layers above keep for this loop.
+    pub(crate) fn attachments(&self) -> &Attachments {
+        &self.attachments
     }
 
     /// Lends the loop's read buffer. Not reentrant, and need not be: one handle runs at a time.

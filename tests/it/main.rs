@@ -26,6 +26,7 @@ mod blocking;
 mod sockets;
 mod wire;
 mod tcp;
+mod watch;
 mod transports;
 mod protocols;
 mod streams;
