@@ -27,6 +27,7 @@ mod sockets;
 mod wire;
 mod tcp;
 mod watch;
+mod sock;
 mod transports;
 mod protocols;
 mod streams;
