@@ -54,7 +54,8 @@ impl LocalLoop {
     /// Serves TCP on this loop alone, in tasks that stay on it: `callback` is called for each
     /// connection and its future becomes a loop-bound task. It may capture an `Rc`.
     ///
-    /// A callback that returns an error or panics is reported, and its connection is closed.
+    /// A callback that returns an error or panics is reported to the
+    /// [exception handler](LocalLoop::set_exception_handler), and its connection is closed.
     ///
     /// # Errors
     /// An address that cannot be bound; then nothing listens.
@@ -118,16 +119,16 @@ where
     let callback = Rc::new(callback);
     let serve: Serve = Rc::new(move |transport, link| {
         let (callback, transport) = (Rc::clone(&callback), transport.clone());
-        let home = transport.local_loop().clone();
+        let local = transport.local_loop().clone();
         let (reader, writer) = ends(&transport, link);
-        home.clone().spawn_local(async move {
+        local.spawn_local(async move {
             let failing = CloseOnFailure(Some(transport.clone()));
             match callback(reader, writer).await {
                 Ok(()) => failing.passed(),
                 Err(error) => {
                     let failure = ErrorContext::new("the callback of a stream server failed");
                     let failure = failure.with_error(error).with_peer(transport.peer_name());
-                    home.call_exception_handler(failure);
+                    transport.local_loop().call_exception_handler(failure);
                 }
             }
         });

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -127,6 +128,12 @@ impl StreamWriter {
     #[doc(alias = "peername")]
     pub fn peer_name(&self) -> &SocketName {
         self.end.transport.peer_name()
+    }
+
+    /// The address of the other end, if it is an internet socket; also after the connection is lost.
+    #[doc(alias = "get_extra_info")]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.end.transport.peer_addr()
     }
 
     /// The transport underneath: its marks, its addresses, [`abort`](Transport::abort).
