@@ -7,10 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use humantime::parse_duration;
 
 use crate::plan::Verify;
-use crate::quantity::Size;
+use crate::quantity::Sizes;
 use crate::target::Target;
 
-/// Load generator for TCP servers: drives an echo server and measures the latency of every request.
+/// Load generator for TCP and UDP servers: drives an echo server and measures the latency of every request.
 #[derive(Debug, Parser)]
 #[command(name = "loadgen", version, after_help = EXAMPLES, arg_required_else_help = true)]
 pub(crate) struct Cli {
@@ -52,17 +52,21 @@ Ctrl-C ends the run early and reports what was measured; a second Ctrl-C exits a
 /// What `run` takes; checked by [`crate::plan::RunPlan::new`].
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RunArgs {
-    /// Where the server listens: tcp://HOST:PORT
+    /// Where the server listens: tcp://HOST:PORT or udp://HOST:PORT
     pub(crate) target: Target,
-    /// Connections, over all threads; one request in flight on each
+    /// Connections (udp: sockets), over all threads
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub(crate) connections: usize,
+    /// Requests in flight on each connection, at most
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) depth: usize,
     /// Generator threads
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) threads: usize,
-    /// Bytes of a request: 64, 4KiB, 1MiB
+    /// Bytes of a request: 64, 4KiB, 1MiB, or a range 64..4096 from which each is drawn; udp: at
+    /// least 24
     #[arg(long, value_name = "BYTES", default_value = "64")]
-    pub(crate) size: Size,
+    pub(crate) size: Sizes,
     /// How long to measure: 10s, 500ms, 2m
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub(crate) duration: Duration,
@@ -72,6 +76,10 @@ pub(crate) struct RunArgs {
     /// How long to wait for answers still outstanding at the end
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration)]
     pub(crate) drain: Duration,
+    /// udp: how long a datagram's answer is waited for before the socket sends the next one. An
+    /// answer after that counts as late, none as lost; nothing is sent twice
+    #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = parse_duration)]
+    pub(crate) settle: Duration,
     /// What is checked of an echo: all its bytes, its length, nothing
     #[arg(long, value_enum, default_value_t = Verify::Full)]
     pub(crate) verify: Verify,
@@ -109,7 +117,7 @@ pub(crate) struct DemoArgs {
     pub(crate) connections: usize,
     /// Bytes of a request: 64, 4KiB, 1MiB
     #[arg(long, value_name = "BYTES", default_value = "64")]
-    pub(crate) size: Size,
+    pub(crate) size: Sizes,
     /// How long to measure, after 1 s of warm-up
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
     pub(crate) duration: Duration,

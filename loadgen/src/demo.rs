@@ -74,10 +74,12 @@ pub(crate) fn load(args: &DemoArgs, target: Target, cpus: &[usize]) -> RunArgs {
         target,
         connections: args.connections,
         threads: 1,
+        depth: 1,
         size: args.size,
         duration: args.duration,
         warmup: WARMUP,
         drain: Duration::from_secs(2),
+        settle: Duration::from_millis(200),
         verify: Verify::Full,
         interval: Duration::from_secs(1),
         pin: match cpus {

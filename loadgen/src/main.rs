@@ -1,4 +1,4 @@
-//! The load generator `loadgen`: drives a TCP server and measures the latency of every request.
+//! The load generator `loadgen`: drives a TCP or UDP server and measures the latency of every request.
 //!
 //! A measuring instrument, so its measuring code shares nothing with the runtime it measures; only
 //! the server that `demo` starts, in a process of its own, comes from there.
@@ -14,10 +14,13 @@ mod demo;
 mod environment;
 mod failure;
 mod folder;
+mod header;
 mod hgrm;
 mod hlog;
 mod interrupt;
 mod interval;
+mod lane;
+mod ledger;
 mod limits;
 mod news;
 mod outcome;
@@ -25,11 +28,14 @@ mod pattern;
 mod plan;
 mod progress;
 mod quantity;
+mod random;
 mod recorder;
 mod report;
 mod run;
+mod service_time;
 mod target;
 mod tcp;
+mod udp;
 mod usage;
 mod worker;
 

@@ -10,6 +10,7 @@ use hdrhistogram::Histogram;
 
 use crate::failure::{Failure, Tally};
 use crate::interval::Interval;
+use crate::ledger::Datagrams;
 use crate::usage::Usage;
 
 /// One piece of news.
@@ -34,7 +35,11 @@ pub(crate) struct Summary {
     pub(crate) warmed_up: Duration,
     /// Requests sent in the warm-up that ended after it.
     pub(crate) late_warmup: Histogram<u64>,
-    /// Each failure is a connection lost.
+    /// Requests sent in the warm-up, and in the measured time.
+    pub(crate) sent: [u64; 2],
+    /// What became of the datagrams, if that is what the requests were.
+    pub(crate) datagrams: Option<[Datagrams; 2]>,
+    /// Each failure of a stream is a connection lost.
     pub(crate) tally: Tally,
     /// The core it was pinned to.
     pub(crate) core: Option<usize>,

@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 
 use crate::failure::{Kind, Tally};
 use crate::interval::{self, Interval, Phase, new_histogram};
+use crate::ledger::Datagrams;
 use crate::news::Summary;
 use crate::usage::Usage;
 
@@ -14,6 +15,8 @@ use crate::usage::Usage;
 pub(crate) struct Outcome {
     pub(crate) warmup: PhaseSum,
     pub(crate) measured: PhaseSum,
+    /// What became of the datagrams of warm-up and measured time, if the requests were some.
+    pub(crate) datagrams: Option<[Datagrams; 2]>,
     pub(crate) tally: Tally,
     /// In the order of the threads.
     pub(crate) threads: Vec<ThreadUse>,
@@ -34,6 +37,8 @@ pub(crate) enum CutShort {
 pub(crate) struct PhaseSum {
     pub(crate) latency: Histogram<u64>,
     pub(crate) span: Duration,
+    /// Requests sent.
+    pub(crate) sent: u64,
     pub(crate) bytes_out: u64,
     pub(crate) bytes_in: u64,
 }
@@ -50,6 +55,7 @@ impl Default for Outcome {
         Outcome {
             warmup: PhaseSum::new(),
             measured: PhaseSum::new(),
+            datagrams: None,
             tally: Tally::default(),
             threads: Vec::new(),
             cut_short: None,
@@ -62,6 +68,7 @@ impl PhaseSum {
         PhaseSum {
             latency: new_histogram(),
             span: Duration::ZERO,
+            sent: 0,
             bytes_out: 0,
             bytes_in: 0,
         }
@@ -85,6 +92,13 @@ impl Outcome {
         interval::add(&mut self.warmup.latency, &summary.late_warmup);
         self.warmup.span = self.warmup.span.max(summary.warmed_up);
         self.measured.span = self.measured.span.max(summary.measured);
+        self.warmup.sent += summary.sent[0];
+        self.measured.sent += summary.sent[1];
+        if let Some([warmup, measured]) = summary.datagrams {
+            let sum = self.datagrams.get_or_insert_default();
+            sum[0] += warmup;
+            sum[1] += measured;
+        }
         self.tally.merge(summary.tally);
         self.threads.push(ThreadUse {
             core: summary.core,

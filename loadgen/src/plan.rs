@@ -9,15 +9,22 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use crate::cli::{ProgressStyle, RunArgs};
-use crate::quantity::Size;
-use crate::target::Target;
+use crate::header::HEADER_BYTES;
+use crate::quantity::Sizes;
+use crate::target::{Protocol, Target};
 
 /// More than one address pair can carry; with several addresses another process can add to it.
 const MAX_CONNECTIONS: usize = 100_000;
 /// More generator threads than any machine of today has CPUs.
 const MAX_THREADS: usize = 1024;
+/// More in flight on one connection measures the queue, not the target.
+const MAX_DEPTH: usize = 4096;
 /// Larger requests measure bandwidth, not latency; each thread's pattern is as large.
 const MAX_SIZE: usize = 64 << 20;
+/// Longest payload of a datagram over IPv4; IPv6 takes 20 bytes more, which nobody needs.
+const MAX_DATAGRAM: usize = 65_507;
+/// A shorter wait would give up datagrams because this machine was busy.
+const MIN_SETTLE: Duration = Duration::from_millis(1);
 /// Shorter intervals would cost the generator more than the load.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 /// Longest of all spans: beyond it sums of moments could overflow.
@@ -41,10 +48,14 @@ pub(crate) struct RunPlan {
     pub(crate) address: SocketAddr,
     pub(crate) connections: usize,
     pub(crate) threads: usize,
-    pub(crate) size: usize,
+    /// Requests in flight on each connection, at most.
+    pub(crate) depth: usize,
+    pub(crate) sizes: Sizes,
     pub(crate) duration: Duration,
     pub(crate) warmup: Duration,
     pub(crate) drain: Duration,
+    /// How long a datagram's answer is waited for.
+    pub(crate) settle: Duration,
     pub(crate) interval: Duration,
     pub(crate) verify: Verify,
     /// Empty, or one CPU a thread.
@@ -64,11 +75,18 @@ impl RunPlan {
             1,
             MAX_THREADS.min(args.connections),
         )?;
-        in_range("--size", args.size.0, 1, MAX_SIZE)?;
+        in_range("--depth", args.depth, 1, MAX_DEPTH)?;
+        let (least, most) = match args.target.protocol {
+            Protocol::Tcp => (1, MAX_SIZE),
+            Protocol::Udp => (HEADER_BYTES, MAX_DATAGRAM),
+        };
+        in_range("--size", args.size.least, least, most)?;
+        in_range("--size", args.size.most, least, most)?;
         let spans = [
             ("--duration", args.duration, Duration::from_millis(1)),
             ("--warmup", args.warmup, Duration::ZERO),
             ("--drain", args.drain, Duration::ZERO),
+            ("--settle", args.settle, MIN_SETTLE),
             ("--interval", args.interval, MIN_INTERVAL),
         ];
         for (name, span, least) in spans {
@@ -76,16 +94,25 @@ impl RunPlan {
                 return Err(format!("{name} is {span:?}; allowed: {least:?} to 30 days"));
             }
         }
+        if args.target.protocol == Protocol::Udp && args.drain < args.settle {
+            return Err(format!(
+                "--drain is {:?}, less than --settle {:?}: datagrams of the last moment would be \
+                 lost before their time",
+                args.drain, args.settle
+            ));
+        }
         check_pins(&args.pin, args.threads, cpus)?;
         Ok(RunPlan {
             address: args.target.resolve()?,
             target: args.target,
             connections: args.connections,
             threads: args.threads,
-            size: args.size.0,
+            depth: args.depth,
+            sizes: args.size,
             duration: args.duration,
             warmup: args.warmup,
             drain: args.drain,
+            settle: args.settle,
             interval: args.interval,
             verify: args.verify,
             pin: args.pin,
@@ -97,11 +124,19 @@ impl RunPlan {
     /// The load in words.
     pub(crate) fn describe(&self) -> String {
         let plural = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        let lanes = match self.target.protocol {
+            Protocol::Tcp => "connection",
+            Protocol::Udp => "sender",
+        };
         format!(
-            "{}, {}, requests of {}, verify {}",
-            plural(self.connections, "connection"),
+            "{}{}, {}, requests of {}, verify {}",
+            plural(self.connections, lanes),
+            match self.depth {
+                1 => String::new(),
+                depth => format!(" of depth {depth}"),
+            },
             plural(self.threads, "generator thread"),
-            Size(self.size),
+            self.sizes,
             match self.verify {
                 Verify::Full => "full",
                 Verify::Length => "length",
@@ -139,6 +174,7 @@ mod tests {
 
     use super::RunPlan;
     use crate::cli::{Cli, Command};
+    use crate::quantity::Sizes;
 
     fn plan(options: &[&str]) -> Result<RunPlan, String> {
         let line = ["loadgen", "run", "tcp://127.0.0.1:9"]
@@ -156,7 +192,8 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_contract() {
         let plan = plan(&[]).expect("the defaults are valid");
-        assert_eq!((plan.connections, plan.threads, plan.size), (64, 1, 64));
+        assert_eq!((plan.connections, plan.threads), (64, 1));
+        assert_eq!(plan.sizes, Sizes::exactly(64));
         assert_eq!((plan.duration.as_secs(), plan.warmup.as_secs()), (10, 1));
         assert_eq!(plan.verify, super::Verify::Full);
     }

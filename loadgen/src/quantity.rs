@@ -50,6 +50,51 @@ impl fmt::Display for Size {
     }
 }
 
+/// A range of sizes, both ends included: `64`, or `64..4096`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    pub(crate) least: usize,
+    pub(crate) most: usize,
+}
+
+impl Sizes {
+    pub(crate) fn exactly(size: usize) -> Sizes {
+        Sizes {
+            least: size,
+            most: size,
+        }
+    }
+}
+
+impl FromStr for Sizes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Sizes, String> {
+        let (least, most) = text.split_once("..").unwrap_or((text, text));
+        let sizes = Sizes {
+            least: least.parse::<Size>()?.0,
+            most: most.parse::<Size>()?.0,
+        };
+        if sizes.least > sizes.most {
+            return Err(format!(
+                "{text:?} is no range of sizes: {} is more than {}",
+                Size(sizes.least),
+                Size(sizes.most)
+            ));
+        }
+        Ok(sizes)
+    }
+}
+
+impl fmt::Display for Sizes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.least == self.most {
+            return Size(self.least).fmt(f);
+        }
+        write!(f, "{} to {}", Size(self.least), Size(self.most))
+    }
+}
+
 /// A span with four digits and the unit that suits it: `12.35 us`, `1.002 s`.
 pub(crate) fn span(nanos: f64) -> String {
     let (value, unit) = match nanos {
@@ -114,7 +159,7 @@ fn four_digits(value: f64) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::{Size, count, span, throughput};
+    use super::{Size, Sizes, count, span, throughput};
 
     #[test]
     fn sizes_are_read_with_and_without_unit() {
@@ -138,6 +183,26 @@ mod tests {
             "9999999999999999MiB",
         ] {
             assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn size_ranges_have_two_ends_in_order() {
+        let range = Sizes {
+            least: 64,
+            most: 4096,
+        };
+        assert_eq!("64..4KiB".parse(), Ok(range));
+        assert_eq!("64".parse(), Ok(Sizes::exactly(64)));
+        assert_eq!(range.to_string(), "64 B to 4 KiB");
+        for (text, part) in [
+            ("4096..64", "4 KiB is more than 64 B"),
+            ("64..", "not a size"),
+            ("..64", "not a size"),
+            ("1..2..3", "not a size"),
+        ] {
+            let error = text.parse::<Sizes>().expect_err(text);
+            assert!(error.contains(part), "{text}: {error}");
         }
     }
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use crate::interval::{Interval, Phase, new_histogram};
+use crate::lane::Answer;
 use crate::news::{News, Outlet};
 
 /// When the phases begin and end; the same for all threads.
@@ -35,6 +36,7 @@ pub(crate) struct Recorder {
     next_edge: Option<Instant>,
     /// Requests of the warm-up that ended after it.
     late_warmup: Histogram<u64>,
+    sent: [u64; 2],
     outlet: Outlet,
     /// Used histograms, cleared by the main thread.
     empty: Receiver<Histogram<u64>>,
@@ -56,6 +58,7 @@ impl Recorder {
             current: Interval::new(phase, start, new_histogram()),
             next_edge: None,
             late_warmup: new_histogram(),
+            sent: [0; 2],
             schedule,
             outlet,
             empty,
@@ -64,8 +67,19 @@ impl Recorder {
         recorder
     }
 
-    /// A request sent at `sent` was answered in full at `at`.
-    pub(crate) fn answered(&mut self, sent: Instant, at: Instant) {
+    /// A request is being sent.
+    pub(crate) fn began(&mut self, sent: Instant) {
+        self.sent[usize::from(sent >= self.schedule.measured_from)] += 1;
+    }
+
+    /// Requests sent in the warm-up, and in the measured time.
+    pub(crate) fn sent(&self) -> [u64; 2] {
+        self.sent
+    }
+
+    /// A request was answered in full.
+    pub(crate) fn answered(&mut self, answer: &Answer) {
+        let (sent, at) = (answer.sent_at, answer.at);
         self.advance_to(at);
         let nanos =
             u64::try_from(at.saturating_duration_since(sent).as_nanos()).unwrap_or(u64::MAX);
@@ -155,10 +169,19 @@ mod tests {
 
     use super::{Recorder, Schedule};
     use crate::interval::{Interval, Phase};
+    use crate::lane::Answer;
     use crate::news::{News, Outlet};
 
     fn at(start: Instant, ms: u64) -> Instant {
         start + Duration::from_millis(ms)
+    }
+
+    fn answer(sent_at: Instant, at: Instant) -> Answer {
+        Answer {
+            intended: sent_at,
+            sent_at,
+            at,
+        }
     }
 
     /// Warm-up of 100 ms, 250 ms measured, an edge every 100 ms.
@@ -193,7 +216,7 @@ mod tests {
         let start = Instant::now();
         let (mut recorder, receiver) = recorder(start);
         for ms in [50, 150, 250, 340, 400] {
-            recorder.answered(at(start, ms - 1), at(start, ms));
+            recorder.answered(&answer(at(start, ms - 1), at(start, ms)));
         }
         assert_eq!(recorder.finish(at(start, 420)).len(), 0);
         let seen: Vec<_> = intervals(&receiver)
@@ -218,8 +241,8 @@ mod tests {
     fn request_sent_in_the_warm_up_never_reaches_the_result() {
         let start = Instant::now();
         let (mut recorder, receiver) = recorder(start);
-        recorder.answered(at(start, 99), at(start, 180));
-        recorder.answered(at(start, 100), at(start, 181));
+        recorder.answered(&answer(at(start, 99), at(start, 180)));
+        recorder.answered(&answer(at(start, 100), at(start, 181)));
         assert_eq!(recorder.finish(at(start, 350)).len(), 1);
         let measured: u64 = intervals(&receiver)
             .iter()
@@ -245,7 +268,7 @@ mod tests {
         let start = Instant::now();
         let (mut recorder, receiver) = recorder(start);
         recorder.end_by(start);
-        recorder.answered(start, start + Duration::from_secs(7200));
+        recorder.answered(&answer(start, start + Duration::from_secs(7200)));
         recorder.finish(at(start, 1));
         let max = intervals(&receiver)
             .iter()

@@ -7,6 +7,7 @@ use std::fmt::{self, Display, Formatter};
 
 use crate::environment::Environment;
 use crate::failure::Kind;
+use crate::ledger::Datagrams;
 use crate::outcome::{CutShort, Outcome, PhaseSum, ThreadUse};
 use crate::plan::RunPlan;
 use crate::quantity::{count, duration, per_second, span, throughput};
@@ -59,6 +60,9 @@ impl Display for Report<'_> {
         line(f, "sent", &bytes(sum.bytes_out))?;
         line(f, "received", &bytes(sum.bytes_in))?;
         line(f, "errors", &errors(outcome))?;
+        if let Some([_, measured]) = &outcome.datagrams {
+            line(f, "datagrams", &datagrams(measured))?;
+        }
         latency(f, sum)?;
         for (index, thread) in outcome.threads.iter().enumerate() {
             line(f, &format!("thread {index}"), &thread_line(thread))?;
@@ -93,6 +97,24 @@ fn errors(outcome: &Outcome) -> String {
     }
     let counts = Kind::ALL.map(|kind| format!("{} {}", kind.label(), outcome.tally.count(kind)));
     counts.join(", ")
+}
+
+/// The fates of all datagrams, which add up to those sent.
+fn datagrams(counts: &Datagrams) -> String {
+    let mut text = format!(
+        "{} sent = {} good + {} lost + {} late + {} duplicated + {} reordered + {} corrupted",
+        counts.sent,
+        counts.good,
+        counts.lost,
+        counts.late,
+        counts.duplicated,
+        counts.reordered,
+        counts.corrupted
+    );
+    if counts.strays > 0 {
+        text.push_str(&format!("; {} strays", counts.strays));
+    }
+    text
 }
 
 fn latency(f: &mut Formatter<'_>, sum: &PhaseSum) -> fmt::Result {

@@ -6,19 +6,23 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{self, Receiver, channel};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
 
 use crate::interrupt::Interrupt;
 use crate::interval::{Interval, new_histogram};
+use crate::lane::Load;
 use crate::news::{News, Outlet, Summary};
 use crate::outcome::{CutShort, Outcome};
 use crate::pattern::Pattern;
 use crate::plan::RunPlan;
 use crate::recorder::Schedule;
+use crate::target::Protocol;
+use crate::tcp::Connection;
+use crate::udp::Sender;
 use crate::worker::{self, Assignment};
 
 /// From the decision to start until the start: time for the schedule to reach every thread.
@@ -29,8 +33,8 @@ const N_SPARES: usize = 2;
 /// What the main thread holds of one generator thread.
 struct Generator {
     thread: JoinHandle<()>,
-    start: Sender<Schedule>,
-    empty: Sender<Histogram<u64>>,
+    start: mpsc::Sender<Schedule>,
+    empty: mpsc::Sender<Histogram<u64>>,
     /// Intervals that other threads have not reached yet.
     ahead: VecDeque<Interval>,
     summary: Option<Summary>,
@@ -88,36 +92,46 @@ pub(crate) fn run(
 fn spawn(
     plan: &RunPlan,
     interrupt: &Interrupt,
-    sender: Sender<(usize, News)>,
+    sender: mpsc::Sender<(usize, News)>,
 ) -> Result<Vec<Generator>, String> {
-    let pattern = Arc::new(Pattern::new(plan.size));
+    let load = Arc::new(Load {
+        address: plan.address,
+        pattern: Pattern::new(plan.sizes, None, 0),
+        verify: plan.verify,
+        depth: plan.depth,
+        churn: None,
+        settle: plan.settle,
+        epoch: epoch(),
+    });
     let mut generators = Vec::with_capacity(plan.threads);
-    let mut first_connection = 0;
+    let mut first_lane = 0;
     for index in 0..plan.threads {
         let (start, start_receiver) = channel();
         let (empty, empty_receiver) = channel();
         for _ in 0..N_SPARES {
             empty.send(new_histogram()).map_err(|_| died())?;
         }
-        let n_connections =
+        let n_lanes =
             plan.connections / plan.threads + usize::from(index < plan.connections % plan.threads);
         let assignment = Assignment {
-            address: plan.address,
-            first_connection,
-            n_connections,
+            load: Arc::clone(&load),
+            first_lane,
+            n_lanes,
             core: plan.pin.get(index).copied(),
-            pattern: Arc::clone(&pattern),
-            verify: plan.verify,
             drain: plan.drain,
             interrupt: interrupt.clone(),
             outlet: Outlet::new(index, sender.clone()),
             start: start_receiver,
             empty: empty_receiver,
         };
-        first_connection += n_connections as u64;
+        first_lane += n_lanes as u64;
+        let protocol = plan.target.protocol;
         let thread = thread::Builder::new()
             .name(format!("loadgen-{index}"))
-            .spawn(move || worker::run(assignment))
+            .spawn(move || match protocol {
+                Protocol::Tcp => worker::run::<Connection>(assignment),
+                Protocol::Udp => worker::run::<Sender>(assignment),
+            })
             .map_err(|e| format!("cannot start generator thread {index}: {e}"))?;
         generators.push(Generator {
             thread,
@@ -171,6 +185,12 @@ fn take_complete(generators: &mut [Generator]) -> Option<Interval> {
         }
     }
     sum
+}
+
+/// Tells the datagrams of this run from those of any other.
+fn epoch() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_nanos() as u64) ^ u64::from(std::process::id())
 }
 
 fn died() -> String {

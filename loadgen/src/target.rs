@@ -1,5 +1,5 @@
-//! What a run is aimed at: `tcp://HOST:PORT`, read, resolved, and tried once where a name has
-//! several addresses.
+//! What a run is aimed at: `tcp://HOST:PORT` or `udp://HOST:PORT`, read, resolved, and tried once
+//! where a name has several addresses.
 //!
 //! All connections of a run go to one address: a figure mixed from two hosts would describe
 //! neither.
@@ -12,9 +12,17 @@ use std::time::Duration;
 /// How long one address of a name with several may take to answer the trial connection.
 const TRIAL_LIMIT: Duration = Duration::from_secs(2);
 
-/// A target as the user wrote it: host and port, not yet resolved.
+/// What carries the requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Tcp,
+    Udp,
+}
+
+/// A target as the user wrote it: not yet resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
+    pub(crate) protocol: Protocol,
     host: String,
     port: u16,
 }
@@ -32,7 +40,9 @@ impl Target {
                 self.host
             )),
             [only] => Ok(*only),
-            several => first_that_answers(several),
+            several if self.protocol == Protocol::Tcp => first_that_answers(several),
+            // A datagram tells nothing about who would answer it.
+            [first, ..] => Ok(*first),
         }
     }
 }
@@ -54,17 +64,17 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Target, String> {
-        let Some(rest) = text.strip_prefix("tcp://") else {
-            return Err(match text.split_once("://") {
-                Some(("udp", _)) => "udp:// is not yet supported; use tcp://HOST:PORT".to_owned(),
-                Some((scheme, _)) => format!("unknown scheme {scheme}://; use tcp://HOST:PORT"),
-                None => format!("no scheme in {text:?}; use tcp://HOST:PORT"),
-            });
+        let form = "use tcp://HOST:PORT or udp://HOST:PORT";
+        let (protocol, rest) = match text.split_once("://") {
+            Some(("tcp", rest)) => (Protocol::Tcp, rest),
+            Some(("udp", rest)) => (Protocol::Udp, rest),
+            Some((scheme, _)) => return Err(format!("unknown scheme {scheme}://; {form}")),
+            None => return Err(format!("no scheme in {text:?}; {form}")),
         };
         let (host, port) = rest
             .trim_end_matches('/')
             .rsplit_once(':')
-            .ok_or_else(|| format!("no port in {text:?}; use tcp://HOST:PORT"))?;
+            .ok_or_else(|| format!("no port in {text:?}; {form}"))?;
         let port: u16 = port
             .parse()
             .ok()
@@ -75,9 +85,10 @@ impl FromStr for Target {
             .and_then(|h| h.strip_suffix(']'))
             .unwrap_or(host);
         if host.is_empty() {
-            return Err(format!("no host in {text:?}; use tcp://HOST:PORT"));
+            return Err(format!("no host in {text:?}; {form}"));
         }
         Ok(Target {
+            protocol,
             host: host.to_owned(),
             port,
         })
@@ -86,10 +97,14 @@ impl FromStr for Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        };
         if self.host.contains(':') {
-            write!(f, "tcp://[{}]:{}", self.host, self.port)
+            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
         } else {
-            write!(f, "tcp://{}:{}", self.host, self.port)
+            write!(f, "{scheme}://{}:{}", self.host, self.port)
         }
     }
 }
@@ -104,6 +119,7 @@ mod tests {
             "tcp://127.0.0.1:7007",
             "tcp://localhost:1",
             "tcp://[::1]:65535",
+            "udp://127.0.0.1:7007",
         ] {
             let target: Target = text.parse().expect(text);
             assert_eq!(target.to_string(), text);
@@ -113,13 +129,13 @@ mod tests {
     #[test]
     fn bad_targets_say_what_is_allowed() {
         for (text, part) in [
-            ("udp://127.0.0.1:7007", "not yet supported"),
             ("http://127.0.0.1:80", "unknown scheme http://"),
             ("127.0.0.1:80", "no scheme"),
             ("tcp://127.0.0.1", "no port"),
             ("tcp://127.0.0.1:0", "not a port"),
             ("tcp://127.0.0.1:70000", "not a port"),
             ("tcp://:80", "no host"),
+            ("udp://[]:80", "no host"),
         ] {
             let error = text.parse::<Target>().expect_err(text);
             assert!(error.contains(part), "{text}: {error}");

@@ -1,165 +1,97 @@
-//! One TCP connection with at most one request in flight: sends a request, receives its echo,
-//! compares.
+//! One TCP connection: sends requests, receives their echoes in the same order, compares.
 //!
 //! Sockets are edge-triggered: [`Connection::send_rest`] writes until all is sent or the kernel
 //! refuses, and [`Connection::receive`] reads until a read comes back short. A short read has
 //! emptied the socket; what arrives later makes a new edge (epoll(7), question 9), so no second
 //! read is spent on hearing `WouldBlock`.
-//!
-//! It neither decides when to send nor records anything; [`crate::worker`] does.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::time::Instant;
 
+use mio::Poll;
 use mio::net::TcpStream;
 
+use crate::connect;
 use crate::failure::{Failure, Kind};
-use crate::pattern::Pattern;
+use crate::interrupt::Interrupt;
+use crate::lane::{Answer, Lane, Load};
+use crate::pattern::Request;
 use crate::plan::Verify;
 
-/// A connection, open from [`Connection::new`] until it is dropped.
+/// A connection, open from its making until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
     /// Unique over all threads.
     number: u64,
-    request: u64,
-    in_flight: Option<InFlight>,
-}
-
-/// The request under way.
-#[derive(Debug)]
-struct InFlight {
-    window: usize,
-    sent_at: Instant,
+    n_begun: u64,
+    /// Oldest first. Its capacity is the depth, so nothing is allocated for a request.
+    flights: VecDeque<Flight>,
+    /// How many of the youngest flights are not wholly sent.
+    n_unsent: usize,
+    /// Bytes sent of the oldest of those.
     sent: usize,
+    /// Bytes received of the oldest flight.
     received: usize,
 }
 
-/// What [`Connection::receive`] found; the caller must act on it.
+/// A request under way.
 #[derive(Debug)]
-#[must_use]
-pub(crate) enum Received {
-    /// Send the next request, or rest.
-    Whole {
-        sent_at: Instant,
-        at: Instant,
-        bytes: usize,
-    },
-    /// Wait for the next event.
-    Part { bytes: usize },
+struct Flight {
+    request: Request,
+    intended: Instant,
+    sent_at: Instant,
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, number: u64) -> Connection {
+    fn new(stream: TcpStream, number: u64, depth: usize) -> Connection {
         Connection {
             stream,
             number,
-            request: 0,
-            in_flight: None,
-        }
-    }
-
-    pub(crate) fn is_in_flight(&self) -> bool {
-        self.in_flight.is_some()
-    }
-
-    /// Begins the next request, sent at `now`, and sends as much of it as the kernel takes. Returns
-    /// the bytes sent.
-    pub(crate) fn begin(&mut self, now: Instant, pattern: &Pattern) -> Result<usize, Failure> {
-        debug_assert!(
-            self.in_flight.is_none(),
-            "one request in flight a connection"
-        );
-        self.request += 1;
-        let window = pattern.window(self.number, self.request);
-        self.in_flight = Some(InFlight {
-            window,
-            sent_at: now,
+            n_begun: 0,
+            flights: VecDeque::with_capacity(depth),
+            n_unsent: 0,
             sent: 0,
             received: 0,
-        });
-        self.send_rest(pattern)
-    }
-
-    /// Sends what the kernel did not take before. Returns the bytes sent.
-    pub(crate) fn send_rest(&mut self, pattern: &Pattern) -> Result<usize, Failure> {
-        let Some(flight) = &mut self.in_flight else {
-            return Ok(0);
-        };
-        let before = flight.sent;
-        let request = pattern.request(flight.window);
-        while flight.sent < request.len() {
-            match self.stream.write(&request[flight.sent..]) {
-                Ok(n) => flight.sent += n,
-                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(Failure::from_io(&self.doing("sending"), &e)),
-            }
         }
-        Ok(flight.sent - before)
     }
 
-    /// Reads what is there into `buffer`, up to the end of the request under way, and compares it
-    /// as `verify` says.
-    ///
-    /// `buffer` is larger than one byte and may be smaller than a request.
-    pub(crate) fn receive(
+    /// Compares `chunk` with what is waited for and tells of the requests it completes at `at`.
+    fn accept(
         &mut self,
-        buffer: &mut [u8],
-        pattern: &Pattern,
-        verify: Verify,
-    ) -> Result<Received, Failure> {
-        let mut bytes = 0;
-        loop {
-            let n = match self.stream.read(buffer) {
-                Ok(0) => return Err(self.closed_early(pattern)),
-                Ok(n) => n,
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(Received::Part { bytes }),
-                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-                Err(e) => return Err(Failure::from_io(&self.doing("receiving"), &e)),
-            };
-            bytes += n;
-            let Some(flight) = &mut self.in_flight else {
-                self.check_surplus(n, verify)?;
-                return Ok(Received::Part { bytes });
-            };
-            let wanted = pattern.size() - flight.received;
-            // The clock is read before the comparison: checking the echo is the generator's time,
-            // not the target's.
-            let whole_at = (n >= wanted).then(Instant::now);
-            let useful = n.min(wanted);
-            if verify == Verify::Full {
-                let echoed = &buffer[..useful];
-                if let Err(mut failure) = pattern.compare(flight.window, flight.received, echoed) {
-                    failure.message = format!("{}: {}", self.doing("comparing"), failure.message);
-                    return Err(failure);
-                }
+        mut chunk: &[u8],
+        at: Instant,
+        load: &Load,
+        on_answer: &mut impl FnMut(Answer),
+    ) -> Result<(), Failure> {
+        while let Some(flight) = self.flights.front() {
+            let wanted = flight.request.len - self.received;
+            let (echoed, rest) = chunk.split_at(chunk.len().min(wanted));
+            if load.verify == Verify::Full
+                && let Err(mut failure) =
+                    load.pattern.compare(&flight.request, self.received, echoed)
+            {
+                failure.message = format!("{}: {}", self.doing("comparing"), failure.message);
+                return Err(failure);
             }
-            flight.received += useful;
-            let sent_at = flight.sent_at;
-            if let Some(at) = whole_at {
-                self.check_surplus(n - useful, verify)?;
-                self.in_flight = None;
-                return Ok(Received::Whole { sent_at, at, bytes });
+            self.received += echoed.len();
+            if self.received < flight.request.len {
+                return Ok(());
             }
-            if n < buffer.len() {
-                return Ok(Received::Part { bytes });
+            on_answer(Answer {
+                intended: flight.intended,
+                sent_at: flight.sent_at,
+                at,
+            });
+            self.flights.pop_front();
+            self.received = 0;
+            chunk = rest;
+            if chunk.is_empty() {
+                return Ok(());
             }
         }
-    }
-
-    /// The request under way was given up after waiting for it.
-    pub(crate) fn timed_out(&self, pattern: &Pattern) -> Failure {
-        let received = self.in_flight.as_ref().map_or(0, |flight| flight.received);
-        Failure::new(
-            Kind::TimedOut,
-            format!(
-                "{}: {received} of {} bytes came back before the run was over",
-                self.doing("waiting"),
-                pattern.size()
-            ),
-        )
+        self.check_surplus(chunk.len(), load.verify)
     }
 
     fn check_surplus(&self, surplus: usize, verify: Verify) -> Result<(), Failure> {
@@ -176,22 +108,135 @@ impl Connection {
         ))
     }
 
-    fn closed_early(&self, pattern: &Pattern) -> Failure {
-        let received = self.in_flight.as_ref().map_or(0, |flight| flight.received);
+    fn closed_early(&self) -> Failure {
         Failure::new(
             Kind::ClosedEarly,
             format!(
-                "{}: the target closed the connection after {received} of {} bytes",
+                "{}: the target closed the connection after {}",
                 self.doing("receiving"),
-                pattern.size()
+                self.progress()
             ),
         )
     }
 
+    /// `12 of 64 bytes`, of the oldest request in flight.
+    fn progress(&self) -> String {
+        match self.flights.front() {
+            Some(flight) => format!("{} of {} bytes", self.received, flight.request.len),
+            None => "the last answer".to_owned(),
+        }
+    }
+
+    /// Names the oldest request in flight.
     fn doing(&self, what: &str) -> String {
+        let younger = self.flights.len().saturating_sub(1) as u64;
         format!(
             "{what}, request {} of connection {}",
-            self.request, self.number
+            self.n_begun - younger,
+            self.number
         )
+    }
+}
+
+impl Lane for Connection {
+    const DATAGRAMS: bool = false;
+
+    fn open_all(
+        poll: &mut Poll,
+        load: &Load,
+        first: u64,
+        n: usize,
+        interrupt: &Interrupt,
+    ) -> Result<Vec<Connection>, Failure> {
+        let streams = connect::open_all(poll, load.address, n, interrupt)?;
+        let numbered = streams.into_iter().zip(first..);
+        Ok(numbered
+            .map(|(stream, number)| Connection::new(stream, number, load.depth))
+            .collect())
+    }
+
+    fn start(&mut self, _load: &Load, _measured_from: Instant) {}
+
+    fn n_in_flight(&self) -> usize {
+        self.flights.len()
+    }
+
+    fn can_begin(&self, load: &Load) -> bool {
+        self.flights.len() < load.depth
+    }
+
+    fn begin(
+        &mut self,
+        intended: Instant,
+        sent_at: Instant,
+        load: &Load,
+    ) -> Result<usize, Failure> {
+        self.n_begun += 1;
+        self.flights.push_back(Flight {
+            request: load.pattern.request(self.number, self.n_begun),
+            intended,
+            sent_at,
+        });
+        self.n_unsent += 1;
+        if self.n_unsent > 1 {
+            // An older one waits for the kernel already.
+            return Ok(0);
+        }
+        self.send_rest(load)
+    }
+
+    fn send_rest(&mut self, load: &Load) -> Result<usize, Failure> {
+        let mut total = 0;
+        while self.n_unsent > 0 {
+            let flight = &self.flights[self.flights.len() - self.n_unsent];
+            let bytes = load.pattern.bytes(&flight.request);
+            match self.stream.write(&bytes[self.sent..]) {
+                Ok(n) => {
+                    total += n;
+                    self.sent += n;
+                    if self.sent == bytes.len() {
+                        self.sent = 0;
+                        self.n_unsent -= 1;
+                    }
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(Failure::from_io(&self.doing("sending"), &e)),
+            }
+        }
+        Ok(total)
+    }
+
+    fn receive(
+        &mut self,
+        buffer: &mut [u8],
+        load: &Load,
+        mut on_answer: impl FnMut(Answer),
+    ) -> Result<usize, Failure> {
+        let mut total = 0;
+        loop {
+            let n = match self.stream.read(buffer) {
+                Ok(0) => return Err(self.closed_early()),
+                Ok(n) => n,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(total),
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                Err(e) => return Err(Failure::from_io(&self.doing("receiving"), &e)),
+            };
+            total += n;
+            // The clock is read before the comparison: checking the echo is the generator's time,
+            // not the target's.
+            self.accept(&buffer[..n], Instant::now(), load, &mut on_answer)?;
+            if n < buffer.len() {
+                return Ok(total);
+            }
+        }
+    }
+
+    fn timed_out(&self) -> Option<Failure> {
+        let (doing, progress) = (self.doing("waiting"), self.progress());
+        let message = format!("{doing}: {progress} came back before the run was over");
+        self.flights
+            .front()
+            .map(|_| Failure::new(Kind::TimedOut, message))
     }
 }

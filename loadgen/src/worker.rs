@@ -1,14 +1,13 @@
-//! One generator thread: a bare poll loop over its connections, closed loop.
+//! One generator thread: a bare poll loop over its lanes, closed loop.
 //!
-//! Each connection sends its next request as soon as the last one was answered. A request costs one
+//! Each lane sends its next request as soon as the last one was answered. A request costs one
 //! `send`, one `recv`, a share of an `epoll_wait`, one reading of the clock and no allocation: the
 //! cheaper the generator, the less of what it measures is itself.
 //!
-//! It shares nothing with other threads but the [`Pattern`], which never changes, and the
+//! It shares nothing with other threads but the [`Load`], which never changes, and the
 //! [`Interrupt`] flag.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::thread;
@@ -19,14 +18,12 @@ use hdrhistogram::Histogram;
 use mio::event::Event;
 use mio::{Events, Poll};
 
-use crate::connect;
 use crate::failure::{Failure, Kind, Tally};
 use crate::interrupt::Interrupt;
+use crate::lane::{Lane, Load};
+use crate::ledger::Datagrams;
 use crate::news::{News, Outlet, Summary};
-use crate::pattern::Pattern;
-use crate::plan::Verify;
 use crate::recorder::{Recorder, Schedule};
-use crate::tcp::{Connection, Received};
 use crate::usage::{Reading, Usage};
 
 /// Events taken from the kernel in one poll.
@@ -41,17 +38,23 @@ const ONE_CLOCK_MAX_BYTES: usize = 1024;
 const USAGE_LEAD: Duration = Duration::from_millis(2);
 /// Receive buffer: requests up to the larger figure are read at once.
 const BUFFER_BYTES: (usize, usize) = (4096, 256 * 1024);
+/// Receive buffer for datagrams: more than the longest.
+const DATAGRAM_BUFFER_BYTES: usize = 1 << 16;
+/// Overdue datagrams are looked for this often in the settle time, within these bounds. How a
+/// datagram is counted does not depend on it, only how soon its lane sends again.
+const GIVE_UPS_PER_SETTLE: u32 = 16;
+const GIVE_UP_EVERY: (Duration, Duration) = (Duration::from_millis(1), LOOK_UP);
+/// How long after the last answer further copies of it are waited for.
+const LINGER: Duration = Duration::from_millis(50);
 
 /// What a thread is started with.
 #[derive(Debug)]
 pub(crate) struct Assignment {
-    pub(crate) address: SocketAddr,
-    /// Number of the first connection; the thread's connections are numbered on from there.
-    pub(crate) first_connection: u64,
-    pub(crate) n_connections: usize,
+    pub(crate) load: Arc<Load>,
+    /// Number of the first lane; the thread's lanes are numbered on from there.
+    pub(crate) first_lane: u64,
+    pub(crate) n_lanes: usize,
     pub(crate) core: Option<usize>,
-    pub(crate) pattern: Arc<Pattern>,
-    pub(crate) verify: Verify,
     pub(crate) drain: Duration,
     pub(crate) interrupt: Interrupt,
     pub(crate) outlet: Outlet,
@@ -61,10 +64,10 @@ pub(crate) struct Assignment {
     pub(crate) empty: Receiver<Histogram<u64>>,
 }
 
-/// The body of a generator thread, from opening its connections to its summary.
-pub(crate) fn run(assignment: Assignment) {
+/// The body of a generator thread, from opening its lanes to its summary.
+pub(crate) fn run<L: Lane>(assignment: Assignment) {
     let outlet = assignment.outlet.clone();
-    let (poll, connections) = match prepare(&assignment) {
+    let (poll, lanes) = match prepare::<L>(&assignment) {
         Ok(prepared) => prepared,
         Err(failure) => {
             outlet.send(News::NotReady(failure));
@@ -76,11 +79,11 @@ pub(crate) fn run(assignment: Assignment) {
     let Ok(schedule) = assignment.start.recv() else {
         return;
     };
-    let summary = Worker::new(assignment, schedule, poll, connections).run();
+    let summary = Worker::new(assignment, schedule, poll, lanes).run();
     outlet.send(News::Finished(Box::new(summary)));
 }
 
-fn prepare(assignment: &Assignment) -> Result<(Poll, Vec<Connection>), Failure> {
+fn prepare<L: Lane>(assignment: &Assignment) -> Result<(Poll, Vec<L>), Failure> {
     if let Some(core) = assignment.core
         && !core_affinity::set_for_current(CoreId { id: core })
     {
@@ -90,62 +93,67 @@ fn prepare(assignment: &Assignment) -> Result<(Poll, Vec<Connection>), Failure> 
         ));
     }
     let mut poll = Poll::new().map_err(|e| Failure::from_io("making a selector", &e))?;
-    let n = assignment.n_connections;
-    let streams = connect::open_all(&mut poll, assignment.address, n, &assignment.interrupt)?;
-    let numbers = assignment.first_connection..;
-    Ok((
-        poll,
-        streams
-            .into_iter()
-            .zip(numbers)
-            .map(|(s, n)| Connection::new(s, n))
-            .collect(),
-    ))
+    let lanes = L::open_all(
+        &mut poll,
+        &assignment.load,
+        assignment.first_lane,
+        assignment.n_lanes,
+        &assignment.interrupt,
+    )?;
+    Ok((poll, lanes))
 }
 
-struct Worker {
+struct Worker<L> {
     poll: Poll,
     /// By token; none once it failed.
-    connections: Vec<Option<Connection>>,
+    lanes: Vec<Option<L>>,
     n_in_flight: usize,
-    pattern: Arc<Pattern>,
-    verify: Verify,
+    load: Arc<Load>,
     buffer: Vec<u8>,
     recorder: Recorder,
     tally: Tally,
+    datagrams: [Datagrams; 2],
     schedule: Schedule,
     drain: Duration,
     interrupt: Interrupt,
     core: Option<usize>,
     n_polls: u64,
+    /// When overdue datagrams are looked for next.
+    next_give_up: Option<Instant>,
+    /// Since when nothing is outstanding after the end.
+    settled_at: Option<Instant>,
     usage_from: Option<Reading>,
     usage: Option<Usage>,
 }
 
-impl Worker {
-    fn new(
-        assignment: Assignment,
-        schedule: Schedule,
-        poll: Poll,
-        connections: Vec<Connection>,
-    ) -> Worker {
-        let size = assignment.pattern.size();
+impl<L: Lane> Worker<L> {
+    fn new(assignment: Assignment, schedule: Schedule, poll: Poll, lanes: Vec<L>) -> Worker<L> {
+        let load = assignment.load;
+        // One byte more than a request: its echo is then a short read, which needs no second one.
+        let size = (load.pattern.size_max() * load.depth + 1).clamp(BUFFER_BYTES.0, BUFFER_BYTES.1);
         Worker {
             poll,
-            connections: connections.into_iter().map(Some).collect(),
+            lanes: lanes.into_iter().map(Some).collect(),
             n_in_flight: 0,
-            // One byte more than a request: its echo is then a short read, which needs no second
-            // one.
-            buffer: vec![0; (size + 1).clamp(BUFFER_BYTES.0, BUFFER_BYTES.1)],
-            pattern: assignment.pattern,
-            verify: assignment.verify,
+            buffer: vec![
+                0;
+                if L::DATAGRAMS {
+                    DATAGRAM_BUFFER_BYTES
+                } else {
+                    size
+                }
+            ],
+            load,
             recorder: Recorder::new(schedule.clone(), assignment.outlet, assignment.empty),
             tally: Tally::default(),
-            schedule,
+            datagrams: Default::default(),
             drain: assignment.drain,
             interrupt: assignment.interrupt,
             core: assignment.core,
             n_polls: 0,
+            next_give_up: L::DATAGRAMS.then_some(schedule.start),
+            settled_at: None,
+            schedule,
             usage_from: None,
             usage: None,
         }
@@ -160,8 +168,11 @@ impl Worker {
                 .start
                 .saturating_duration_since(Instant::now()),
         );
-        for index in 0..self.connections.len() {
-            self.begin(index, Instant::now());
+        for index in 0..self.lanes.len() {
+            if let Some(lane) = &mut self.lanes[index] {
+                lane.start(&self.load, self.schedule.measured_from);
+            }
+            self.refill(index, Instant::now());
         }
         loop {
             let now = Instant::now();
@@ -170,11 +181,8 @@ impl Worker {
             if self.interrupt.is_raised() {
                 self.recorder.end_by(now);
             }
-            if self.n_in_flight == 0 {
-                return self.finish(now);
-            }
-            if now >= self.recorder.end() + self.drain {
-                self.give_up_outstanding();
+            self.give_up_overdue(now);
+            if self.is_over(now) {
                 return self.finish(now);
             }
             let timeout = self.until_next_duty(now);
@@ -194,92 +202,128 @@ impl Worker {
         }
     }
 
-    /// Brings one connection as far as it goes without waiting.
+    /// Brings one lane as far as it goes without waiting.
     fn handle(&mut self, event: &Event) {
         let index = event.token().0;
-        if event.is_writable() {
-            self.advance(index, |connection, pattern| connection.send_rest(pattern));
+        if event.is_writable()
+            && let Some(lane) = &mut self.lanes[index]
+        {
+            match lane.send_rest(&self.load) {
+                Ok(n) => self.recorder.sent_bytes(n),
+                Err(failure) => return self.lose(index, failure),
+            }
         }
         if !event.is_readable() && !event.is_read_closed() && !event.is_error() {
             return;
         }
-        loop {
-            let Some(connection) = &mut self.connections[index] else {
-                return;
-            };
-            let was_in_flight = connection.is_in_flight();
-            match connection.receive(&mut self.buffer, &self.pattern, self.verify) {
-                Ok(Received::Part { bytes }) => {
-                    self.recorder.received_bytes(bytes);
-                    return;
+        // The end of a stream may come with an echo and makes no edge of its own any more: read on
+        // to it.
+        while self.receive(index) && event.is_read_closed() {}
+    }
+
+    /// Takes what has arrived and sends what may follow; whether there may be more.
+    fn receive(&mut self, index: usize) -> bool {
+        let Some(lane) = &mut self.lanes[index] else {
+            return false;
+        };
+        let n_before = lane.n_in_flight();
+        let mut answered_at = None;
+        let recorder = &mut self.recorder;
+        let received = lane.receive(&mut self.buffer, &self.load, |answer| {
+            recorder.answered(&answer);
+            answered_at = Some(answer.at);
+        });
+        self.n_in_flight -= n_before - lane.n_in_flight();
+        match received {
+            Ok(bytes) => {
+                recorder.received_bytes(bytes);
+                if let Some(at) = answered_at {
+                    self.refill(index, at);
                 }
-                Ok(Received::Whole { sent_at, at, bytes }) => {
-                    self.n_in_flight -= 1;
-                    self.recorder.answered(sent_at, at);
-                    self.recorder.received_bytes(bytes);
-                    self.begin(index, at);
-                    // The end of the stream came with the echo and makes no edge of its own any
-                    // more: read on to it.
-                    if !event.is_read_closed() {
-                        return;
-                    }
-                }
-                Err(failure) if was_in_flight => return self.lose(index, failure),
-                // The run is over and the target knows: nothing was asked, so nothing is missing.
-                Err(_) => {
-                    self.connections[index] = None;
-                    return;
-                }
+                bytes > 0
+            }
+            // The run is over and the target knows: nothing was asked, so nothing is missing.
+            Err(_) if n_before == 0 => {
+                self.lanes[index] = None;
+                false
+            }
+            Err(failure) => {
+                self.lose(index, failure);
+                false
             }
         }
     }
 
-    /// Sends the next request of a connection, unless the run has ended.
-    fn begin(&mut self, index: usize, answered_at: Instant) {
-        let now = if self.pattern.size() <= ONE_CLOCK_MAX_BYTES {
-            answered_at
-        } else {
-            Instant::now()
-        };
-        if self.connections[index].is_none() || !self.recorder.may_send(now) {
-            return;
-        }
-        self.n_in_flight += 1;
-        self.advance(index, |connection, pattern| connection.begin(now, pattern));
-    }
-
-    fn advance(
-        &mut self,
-        index: usize,
-        send: impl FnOnce(&mut Connection, &Pattern) -> Result<usize, Failure>,
-    ) {
-        let Some(connection) = &mut self.connections[index] else {
-            return;
-        };
-        match send(connection, &self.pattern) {
-            Ok(n) => self.recorder.sent_bytes(n),
-            Err(failure) => self.lose(index, failure),
+    /// Sends on a lane what it may have in flight, unless the run has ended. `at` is the present
+    /// moment, or that of an answer just now.
+    fn refill(&mut self, index: usize, at: Instant) {
+        let one_clock = self.load.depth == 1 && self.load.pattern.size_max() <= ONE_CLOCK_MAX_BYTES;
+        while let Some(lane) = &mut self.lanes[index]
+            && lane.can_begin(&self.load)
+        {
+            let now = if one_clock { at } else { Instant::now() };
+            if !self.recorder.may_send(now) {
+                return;
+            }
+            self.recorder.began(now);
+            self.n_in_flight += 1;
+            match lane.begin(now, now, &self.load) {
+                Ok(n) => self.recorder.sent_bytes(n),
+                Err(failure) => return self.lose(index, failure),
+            }
         }
     }
 
-    /// Closes a connection whose request failed.
+    /// Closes a lane of which a request failed.
     fn lose(&mut self, index: usize, failure: Failure) {
-        self.connections[index] = None;
-        self.n_in_flight -= 1;
+        if let Some(lane) = self.lanes[index].take() {
+            self.n_in_flight -= lane.n_in_flight();
+            self.settle(lane);
+        }
         self.recorder.failed();
         self.tally.add(failure);
     }
 
-    fn give_up_outstanding(&mut self) {
-        for index in 0..self.connections.len() {
-            if let Some(connection) = self.connections[index]
-                .as_ref()
-                .filter(|c| c.is_in_flight())
-            {
-                let failure = connection.timed_out(&self.pattern);
-                self.lose(index, failure);
+    fn settle(&mut self, lane: L) {
+        let settled = lane.finish();
+        self.datagrams[0] += settled.warmup;
+        self.datagrams[1] += settled.measured;
+        self.tally.merge(settled.tally);
+    }
+
+    /// Lets lanes with overdue datagrams send again.
+    fn give_up_overdue(&mut self, now: Instant) {
+        if self.next_give_up.is_none_or(|next| now < next) {
+            return;
+        }
+        for index in 0..self.lanes.len() {
+            let Some(lane) = &mut self.lanes[index] else {
+                continue;
+            };
+            let n_before = lane.n_in_flight();
+            lane.give_up(now);
+            let n_given_up = n_before - lane.n_in_flight();
+            if n_given_up > 0 {
+                self.n_in_flight -= n_given_up;
+                self.refill(index, now);
             }
         }
+        let (least, most) = GIVE_UP_EVERY;
+        let every = (self.load.settle / GIVE_UPS_PER_SETTLE).clamp(least, most);
+        self.next_give_up = Some(now + every);
+    }
+
+    /// Whether all there is to wait for has come, or the time for it has run out.
+    fn is_over(&mut self, now: Instant) -> bool {
+        if now >= self.recorder.end() + self.drain {
+            return true;
+        }
+        if self.n_in_flight > 0 || self.lanes.iter().flatten().any(L::is_owed) {
+            self.settled_at = None;
+            return false;
+        }
+        let settled_at = *self.settled_at.get_or_insert(now);
+        !L::DATAGRAMS || now >= settled_at + LINGER
     }
 
     /// Reads the thread's own counters just before the measured phase begins and when it ends.
@@ -299,19 +343,37 @@ impl Worker {
 
     fn until_next_duty(&self, now: Instant) -> Duration {
         let end = self.recorder.end();
-        let duty = if now < end {
+        let mut duty = if now < end {
             self.recorder.next_edge().unwrap_or(end).min(end)
         } else {
             end + self.drain
         };
+        if let Some(next) = self.next_give_up {
+            duty = duty.min(next);
+        }
         duty.saturating_duration_since(now).min(LOOK_UP)
     }
 
     fn finish(mut self, now: Instant) -> Summary {
+        self.recorder.end_by(now);
         if self.usage.is_none() {
             self.take_usage();
         }
-        // Earlier than planned when interrupted or when no connection is left.
+        for index in 0..self.lanes.len() {
+            if L::DATAGRAMS {
+                // What is more than was waited for may still lie in the socket.
+                while self.receive(index) {}
+            }
+            let Some(lane) = &self.lanes[index] else {
+                continue;
+            };
+            if let Some(failure) = lane.timed_out() {
+                self.lose(index, failure);
+            } else if let Some(lane) = self.lanes[index].take() {
+                self.settle(lane);
+            }
+        }
+        // Earlier than planned when interrupted or when no lane is left.
         let end = self.recorder.end().min(now);
         let Schedule {
             start,
@@ -321,7 +383,9 @@ impl Worker {
         Summary {
             measured: end.saturating_duration_since(measured_from),
             warmed_up: end.min(measured_from).saturating_duration_since(start),
+            sent: self.recorder.sent(),
             late_warmup: self.recorder.finish(now),
+            datagrams: L::DATAGRAMS.then_some(self.datagrams),
             tally: self.tally,
             core: self.core,
             usage: self.usage,

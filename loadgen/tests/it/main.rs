@@ -10,3 +10,4 @@ mod files;
 mod refusals;
 mod results;
 mod support;
+mod udp;

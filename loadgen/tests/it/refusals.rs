@@ -7,7 +7,14 @@ fn wrong_usage_exits_with_1_and_says_why() {
     for (arguments, part) in [
         ([].as_slice(), "Usage"),
         (&["run"], "<TARGET>"),
-        (&["run", "udp://127.0.0.1:7"], "udp:// is not yet supported"),
+        (
+            &["run", "udp://127.0.0.1:7", "--size", "23"],
+            "--size is 23; allowed: 24 to 65507",
+        ),
+        (
+            &["run", "udp://127.0.0.1:7", "--settle", "3s"],
+            "--drain is 2s, less than --settle 3s",
+        ),
         (&["run", "127.0.0.1:7"], "no scheme"),
         (
             &["run", "tcp://127.0.0.1:7", "--size", "many"],
