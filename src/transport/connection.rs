@@ -2,6 +2,7 @@
 //!
 //! The same for TCP, Unix sockets and pipes; what they differ in is the [`Descriptor`]'s.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::rc::{Rc, Weak};
@@ -480,6 +481,10 @@ impl Connection {
 }
 
 impl IoHandler for Connection {
+    fn describe(&self) -> Cow<'static, str> {
+        format!("the connection with {}", self.peer).into()
+    }
+
     fn handle_ready(self: Rc<Self>, ready: Ready) {
         if ready == Ready::NONE {
             // No news: the receive that was queued.

@@ -1,5 +1,6 @@
 //! `create_server` and `create_connection`: sockets that get a protocol.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -271,6 +272,10 @@ impl Listener {
 }
 
 impl IoHandler for Listener {
+    fn describe(&self) -> Cow<'static, str> {
+        "a listener".into()
+    }
+
     fn handle_ready(self: Rc<Self>, _ready: Ready) {
         if !self.is_resting.get() {
             self.accept_batch();

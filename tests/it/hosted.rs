@@ -123,30 +123,34 @@ fn loop_16_run_05_a_foreign_loop_hosts_ours_beside_sockets_of_its_own() {
     }
 }
 
+/// Starts something from outside of a turn, while the host waits: it asks for turns until it has run.
+fn started_outside(
+    runtime: &Runtime,
+    seen: &Trace<&'static str>,
+    what: &'static str,
+    start: &dyn Fn(),
+) {
+    settle(runtime);
+    assert!(!asks(runtime, Duration::ZERO), "nothing to do");
+    start();
+    let begun = Instant::now();
+    while seen.len() == 0 {
+        let stats = || runtime.stats();
+        assert!(asks(runtime, LIMIT), "{what} does not ask: {:#?}", stats());
+        let turned = runtime.run_once(Some(Duration::ZERO));
+        assert_eq!(turned, Ok(ControlFlow::Continue(())));
+        assert!(begun.elapsed() < LIMIT, "{what}: {:#?}", stats());
+    }
+    assert_eq!(seen.take(), [what]);
+}
+
 #[test]
 fn loop_16_every_source_of_work_asks_the_host() {
     for loops in [1, 2, 4] {
         let runtime = lent(loops);
         let local = runtime.local().clone();
         let seen = Trace::new();
-        // Each is started from outside of a turn, while the host waits.
-        let step = |what: &'static str, start: &dyn Fn()| {
-            settle(&runtime);
-            assert!(!asks(&runtime, Duration::ZERO), "nothing to do");
-            start();
-            let begun = Instant::now();
-            while seen.len() == 0 {
-                assert!(
-                    asks(&runtime, LIMIT),
-                    "{what} does not ask: {:#?}",
-                    runtime.stats()
-                );
-                let turned = runtime.run_once(Some(Duration::ZERO));
-                assert_eq!(turned, Ok(ControlFlow::Continue(())));
-                assert!(begun.elapsed() < LIMIT, "{what}: {:#?}", runtime.stats());
-            }
-            assert_eq!(seen.take(), [what]);
-        };
+        let step = |what, start: &dyn Fn()| started_outside(&runtime, &seen, what, start);
         let turned = runtime.run_once(Some(Duration::ZERO));
         assert_eq!(turned, Ok(ControlFlow::Continue(())));
         step("call_soon", &|| {

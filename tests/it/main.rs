@@ -20,6 +20,9 @@ mod stealing;
 mod wakeups;
 mod shutdown;
 mod hosted;
+mod life;
+mod debug;
+mod many_loops;
 mod regressions;
 mod blocking;
 
