@@ -32,3 +32,4 @@ mod m2_leave_search;
 mod m5_alarm;
 mod m7_task_word;
 mod m8_shutdown;
+mod m9_host;

@@ -44,6 +44,7 @@ enum Subject {
 
 impl Worker {
     /// As [`run_handle`](Worker::run_handle), timed.
+    #[cold]
     pub(super) fn run_handle_watched(self: &Rc<Self>, handle: Handle, root: &mut dyn FnMut()) {
         let subject = match &handle {
             Handle::Call(_) | Handle::SharedCall(_) => Subject::Callback,
@@ -64,6 +65,7 @@ impl Worker {
     }
 
     /// A step of a movable task, timed.
+    #[cold]
     pub(super) fn run_task_watched(self: &Rc<Self>, task: Runnable) {
         let subject = Subject::Task(*task.metadata());
         self.watch(subject, || {

@@ -11,7 +11,7 @@
 //! has to come at once, and when a host comes is not ours to say; movable tasks of the other loops
 //! never wait for it. Instead it announces itself in a word of its own, under the same fences: set the
 //! word, F2, look at the queues; push, F1, read the word. Whoever claims it writes its wake-up
-//! descriptor, once, which makes the selector's descriptor readable.
+//! descriptor, once, which makes the selector's descriptor readable. The model is `models/m9_host.rs`.
 
 use std::ops::ControlFlow;
 use std::rc::Rc;
@@ -31,12 +31,14 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    fn announce(&self) {
+    /// By loop 0, when it has nothing to do. It looks at its queues after that.
+    pub(crate) fn announce(&self) {
         self.waits.store(true, Ordering::Relaxed);
         fence_at(Fence::F2);
     }
 
-    fn withdraw(&self) {
+    /// By loop 0, before a turn.
+    pub(crate) fn withdraw(&self) {
         self.waits.store(false, Ordering::Relaxed);
     }
 

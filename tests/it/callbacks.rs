@@ -475,7 +475,7 @@ fn thr_01_from_the_loops_own_thread_it_is_plain_first_in_first_out() {
 }
 
 #[test]
-fn thr_02_calls_of_one_thread_keep_their_order_among_eight() {
+fn thr_02_mc_04_calls_of_one_thread_keep_their_order_among_eight() {
     const THREADS: usize = 8;
     const CALLS: usize = 2000;
     let runtime = background(2);

@@ -8,12 +8,15 @@ use std::panic::panic_any;
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use garland::{ErrorContext, LocalLoop, LoopHandle, yield_now};
+use garland::{ErrorContext, LocalLoop, LoopHandle, Protocol, Transport, yield_now};
 
 use crate::log::Log;
-use crate::support::{Trace, background, end, end_background, lent, receive, run, turn};
+use crate::sockets::{any_port, connect, echo_once, reset};
+use crate::support::{
+    LIMIT, Trace, background, end, end_background, join, lent, receive, run, turn,
+};
 
 /// Notes every failure of a loop, as its line.
 fn collect(local: &LocalLoop) -> Trace<String> {
@@ -335,4 +338,94 @@ fn a_closed_loop_lets_its_handler_go() {
     assert_eq!(Rc::strong_count(&held), 2);
     end(runtime);
     assert_eq!(Rc::strong_count(&held), 1);
+}
+
+/// Says with which kind of error its connection was lost.
+struct Lost(mpsc::Sender<Option<io::ErrorKind>>);
+
+impl Protocol for Lost {
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) {
+        transport.write(data);
+    }
+
+    fn connection_lost(&mut self, _: &Transport, error: Option<&io::Error>) {
+        let told = self.0.send(error.map(io::Error::kind));
+        told.expect("the test waits");
+    }
+}
+
+#[test]
+fn err_05_a_reset_of_a_connection_is_no_failure() {
+    for loops in [1, 2, 4] {
+        let runtime = background(loops);
+        let handle = runtime.handle();
+        let (failed, failures) = mpsc::channel();
+        for id in 0..loops {
+            let failed = failed.clone();
+            let set = move || async move {
+                let local = LocalLoop::current().expect("on a loop");
+                let tell = move |_: &LocalLoop, context: &ErrorContext| {
+                    failed.send(context.to_string()).expect("the test listens");
+                };
+                local.set_exception_handler(tell);
+            };
+            join(handle, handle.on(id).spawn_on(set)).expect("did not panic");
+        }
+        let (lost, losses) = mpsc::channel();
+        let make = move |_: &LocalLoop| {
+            let lost = lost.clone();
+            move || Lost(lost.clone())
+        };
+        let server = handle.create_server(any_port(), make);
+        let server = server.expect("a free port");
+        for _ in 0..8 {
+            let mut client = connect(server.local_addr());
+            echo_once(&mut client, b"once");
+            reset(client);
+            let kind = receive(&losses, handle);
+            assert_eq!(kind, Some(io::ErrorKind::ConnectionReset));
+        }
+        drop(failed);
+        let stats = end_background(runtime);
+        assert_eq!(failures.try_iter().next(), None);
+        assert_eq!(stats.total(|one| one.callback_panics), 0);
+    }
+}
+
+#[test]
+fn err_01_a_panic_of_a_protocol_comes_with_the_peer() {
+    struct Fails;
+    impl Protocol for Fails {
+        fn data_received(&mut self, _: &Transport, _: &[u8]) {
+            panic!("of the protocol");
+        }
+    }
+    let runtime = lent(1);
+    let local = runtime.local().clone();
+    let seen = Trace::new();
+    let trace = seen.clone();
+    local.set_exception_handler(move |_, context| {
+        trace.note((
+            context.panic_message().map(str::to_owned),
+            context.peer().map(str::to_owned),
+        ));
+    });
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let peer = listener.local_addr().expect("it is bound");
+    let made = run(&runtime, local.create_connection(peer, || Fails));
+    drop(made.expect("it is listened to"));
+    let (mut accepted, _) = listener.accept().expect("it was connected");
+    io::Write::write_all(&mut accepted, b"!").expect("the kernel has room");
+    let begun = Instant::now();
+    run(&runtime, async {
+        while seen.len() == 0 {
+            assert!(begun.elapsed() < LIMIT);
+            yield_now().await;
+        }
+    });
+    assert_eq!(
+        seen.take(),
+        [(Some("of the protocol".to_owned()), Some(peer.to_string()))]
+    );
+    end(runtime);
 }

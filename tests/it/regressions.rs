@@ -50,7 +50,7 @@ fn a_waker_of_a_timer_that_panics_does_not_end_the_run() {
 /// Its step began with a plain store, which the loads of the step could overtake: some wake-up in
 /// ten thousand was lost, in an optimised build only.
 #[test]
-fn no_wake_up_of_the_future_of_block_on_is_lost() {
+fn mc_15_no_wake_up_of_the_future_of_block_on_is_lost() {
     let rounds = 20_000 * stress() as u64;
     let runtime = lent(1);
     let handle = runtime.handle().clone();

@@ -204,7 +204,7 @@ fn mc_19_a_lent_runtime_shuts_down_under_load() {
 }
 
 #[test]
-fn a_wake_up_that_crosses_the_close_drops_a_bound_future_at_home() {
+fn mc_19_a_wake_up_that_crosses_the_close_drops_a_bound_future_at_home() {
     const WAITING: usize = 50;
     for _ in 0..ROUNDS {
         let runtime = background(2);
@@ -328,7 +328,7 @@ fn a_stuck_loop_of_a_lent_runtime_does_not_keep_loop_0_from_closing() {
 }
 
 #[test]
-fn dropping_a_runtime_shuts_it_down() {
+fn loop_15_dropping_a_runtime_shuts_it_down() {
     let dropped = Arc::new(AtomicU64::new(0));
     struct Counts(Arc<AtomicU64>);
     impl Drop for Counts {
@@ -358,7 +358,7 @@ fn dropping_a_runtime_shuts_it_down() {
 }
 
 #[test]
-fn a_runtime_that_never_ran_drops_what_was_scheduled_without_running_it() {
+fn loop_09_a_runtime_that_never_ran_drops_what_was_scheduled_without_running_it() {
     let runtime = lent(1);
     let local = runtime.local();
     let captured = Rc::new(());

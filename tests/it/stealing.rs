@@ -63,7 +63,7 @@ fn tasks_spawned_on_one_loop_run_on_both() {
 }
 
 #[test]
-fn tasks_that_keep_yielding_spread_over_the_loops() {
+fn mc_02_tasks_that_keep_yielding_spread_over_the_loops() {
     let runtime = background(2);
     let handle = runtime.handle().clone();
     let threads = Threads::default();

@@ -578,7 +578,7 @@ fn advancing_the_clock_wakes_parked_loops_in_deadline_order() {
 }
 
 #[test]
-fn a_real_sleep_of_200_us_lasts_200_us_and_little_more() {
+fn time_03_time_08_a_real_sleep_of_200_us_lasts_200_us_and_little_more() {
     let runtime = lent(1);
     // The shortest of several: the machine may be busy, but not every time.
     let shortest = run(&runtime, async {
