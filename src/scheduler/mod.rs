@@ -32,6 +32,14 @@
 //! for what it posted; a batch from the selector once, and only if the loop cannot begin all of it at
 //! once; a task that woke itself, never.
 //!
+//! Loop 0 may also be turned by a foreign loop, one turn at a time. In between it *rests*: it is not in
+//! the idle word, but has a word of its own under the same fences: [`host`].
+//!
+//! # Failures
+//!
+//! A panic ends what panicked, never the loop. Each one takes the same way, to the exception handler of
+//! the loop it happened on: [`failure`]. What a loop does more in debug mode: [`debug`].
+//!
 //! # The invariants
 //!
 //! - **I1 No lost wake-up.** If a movable task is queued and a loop is parked, then some loop is
