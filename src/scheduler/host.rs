@@ -37,7 +37,7 @@ impl Host {
         fence_at(Fence::F2);
     }
 
-    /// By loop 0, before a turn.
+    /// By loop 0, before a turn, and when it wakes its host itself.
     pub(crate) fn withdraw(&self) {
         self.waits.store(false, Ordering::Relaxed);
     }
@@ -69,7 +69,9 @@ impl Worker {
         self.stage.set(Stage::Resting);
         self.shared().host.announce();
         if self.has_work() || !self.driver().watch_deadline() {
-            self.wake_host();
+            // Whoever has claimed it already wakes the host once more, for nothing.
+            self.shared().host.withdraw();
+            self.driver().unpark();
         }
     }
 
