@@ -48,7 +48,9 @@ impl Callee {
         let outcome = self.run(transport, call);
         // Nothing but the end takes it away, and one handle of a loop runs at a time.
         let outcome = outcome.expect("the protocol is in its place when its loop has news");
-        self.deliver_flow(transport);
+        if self.flow_due.get() != FlowCall::None {
+            self.deliver_flow(transport);
+        }
         outcome.map_err(|payload| {
             let message = panic_text(payload.as_ref()).unwrap_or("(not a text)");
             let error = io::Error::other(format!("the protocol panicked: {message}"));

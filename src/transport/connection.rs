@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 
 use crate::net::SocketName;
 use crate::net::server::OpenGuard;
@@ -66,8 +66,6 @@ pub(crate) struct Connection {
     /// The turn of the last receive, cut to 32 bits: a confusion delays a receive by one turn.
     read_turn: Cell<u32>,
     open: Cell<Option<OpenGuard>>,
-    /// To hand out transports from `&self`.
-    this: Weak<Connection>,
 }
 
 impl Connection {
@@ -86,7 +84,7 @@ impl Connection {
             Descriptor::WritingEnd(_) => WRITING_END | EOF_SEEN,
             _ => 0,
         };
-        let connection = Rc::new_cyclic(|this| Connection {
+        let connection = Rc::new(Connection {
             local: local.clone(),
             descriptor: RefCell::new(Some(descriptor)),
             protocol: Callee::new(protocol),
@@ -97,7 +95,6 @@ impl Connection {
             lost_writes: Cell::new(0),
             read_turn: Cell::new(0),
             open: Cell::new(open),
-            this: this.clone(),
         });
         let key = local.insert_io(connection.clone());
         connection.key.set(Some(key));
@@ -121,7 +118,7 @@ impl Connection {
         unclaimed.claim()
     }
 
-    fn make(&self) {
+    fn make(self: &Rc<Self>) {
         if let Err(error) = self.call(|protocol, t| protocol.connection_made(t)) {
             return self.force_close(Some(error));
         }
@@ -160,9 +157,8 @@ impl Connection {
         self.state.set(self.state.get() & !bits);
     }
 
-    fn transport(&self) -> Transport {
-        let connection = self.this.upgrade();
-        Transport::new(connection.expect("called through a reference"))
+    fn transport(self: &Rc<Self>) -> Transport {
+        Transport::new(Rc::clone(self))
     }
 }
 
@@ -170,7 +166,7 @@ impl Connection {
 impl Connection {
     /// One receive a turn, so that connections take turns (TRN-17); what an edge will not announce
     /// again is queued behind the others.
-    fn read(&self) {
+    fn read(self: &Rc<Self>) {
         if self.has(READING_PAUSED) {
             return self.set(READ_DUE);
         }
@@ -198,7 +194,7 @@ impl Connection {
         }
     }
 
-    fn receive(&self, buf: &mut [u8]) -> io::Result<Received> {
+    fn receive(self: &Rc<Self>, buf: &mut [u8]) -> io::Result<Received> {
         let count = self.receive_into(buf)?;
         if count > 0 {
             let data = &buf[..count];
@@ -210,7 +206,7 @@ impl Connection {
 
     /// One call of the protocol for both of its call-backs: the buffer is its own, and who installs
     /// another protocol meanwhile replaces it after that.
-    fn receive_buffered(&self) -> io::Result<Received> {
+    fn receive_buffered(self: &Rc<Self>) -> io::Result<Received> {
         let received = self.call(|protocol, transport| {
             let protocol = protocol
                 .as_buffered()
@@ -240,7 +236,7 @@ impl Connection {
         }
     }
 
-    fn receive_eof(&self) {
+    fn receive_eof(self: &Rc<Self>) {
         self.set(EOF_SEEN);
         match self.call(|protocol, t| protocol.eof_received(t)) {
             Ok(AfterEof::KeepOpen) if !self.has(READING_END) => {}
@@ -268,7 +264,7 @@ impl Connection {
 
 /// Writing.
 impl Connection {
-    pub(super) fn write(&self, data: &[u8]) {
+    pub(super) fn write(self: &Rc<Self>, data: &[u8]) {
         self.check_writable();
         if data.is_empty() {
             return;
@@ -283,7 +279,7 @@ impl Connection {
     }
 
     /// No piece is empty, and there is at least one.
-    pub(super) fn write_gathered(&self, mut pieces: &mut [IoSlice<'_>]) {
+    pub(super) fn write_gathered(self: &Rc<Self>, mut pieces: &mut [IoSlice<'_>]) {
         let Some(sent) = self.send_first(|to| to.send_gathered(pieces)) else {
             return;
         };
@@ -296,7 +292,10 @@ impl Connection {
     }
 
     /// Sends, if nothing waits to be sent before; `None` if the connection takes nothing more.
-    fn send_first(&self, send: impl Fn(&Descriptor) -> io::Result<usize>) -> Option<usize> {
+    fn send_first(
+        self: &Rc<Self>,
+        send: impl Fn(&Descriptor) -> io::Result<usize>,
+    ) -> Option<usize> {
         if self.has(CLOSING) {
             self.count_lost_write();
             return None;
@@ -339,7 +338,7 @@ impl Connection {
 
     /// Sends what waits. Once: what the kernel does not take now ends in a new edge, and what the
     /// protocol writes when it is resumed goes out by itself.
-    fn flush(&self) {
+    fn flush(self: &Rc<Self>) {
         let mut buffer = self.buffer.borrow_mut();
         if buffer.is_empty() {
             return;
@@ -362,7 +361,7 @@ impl Connection {
         self.call_flow(call);
     }
 
-    fn buffer_is_empty(&self) {
+    fn buffer_is_empty(self: &Rc<Self>) {
         if self.has(EOF_WRITTEN) {
             self.shut_down_writing();
         }
@@ -371,7 +370,7 @@ impl Connection {
         }
     }
 
-    pub(super) fn write_eof(&self) {
+    pub(super) fn write_eof(self: &Rc<Self>) {
         if self.has(EOF_WRITTEN | CLOSING) {
             return;
         }
@@ -404,7 +403,7 @@ impl Connection {
 
 /// Ending.
 impl Connection {
-    pub(super) fn close(&self) {
+    pub(super) fn close(self: &Rc<Self>) {
         if self.has(CLOSING) {
             return;
         }
@@ -414,29 +413,29 @@ impl Connection {
         }
     }
 
-    pub(super) fn force_close(&self, error: Option<io::Error>) {
+    pub(super) fn force_close(self: &Rc<Self>, error: Option<io::Error>) {
         self.set(CLOSING);
         self.buffer.borrow_mut().clear();
         self.schedule_lost(error);
     }
 
     /// `connection_lost` in the next turn, once.
-    fn schedule_lost(&self, error: Option<io::Error>) {
+    fn schedule_lost(self: &Rc<Self>, error: Option<io::Error>) {
         if self.has(LOST_DUE) {
             return;
         }
         self.set(LOST_DUE);
-        let connection = self.this.upgrade().expect("called through a reference");
+        let connection = Rc::clone(self);
         self.local.call_soon(move || connection.lose(error));
     }
 
     /// The reader of a pipe is gone (PIPE-02): no write need find it out.
-    fn lose_reader(&self) {
+    fn lose_reader(self: &Rc<Self>) {
         let is_flushed = self.buffer.borrow().is_empty();
         self.force_close((!is_flushed).then(|| io::ErrorKind::BrokenPipe.into()));
     }
 
-    fn lose(&self, error: Option<io::Error>) {
+    fn lose(self: &Rc<Self>, error: Option<io::Error>) {
         if let Err(panic) = self.call(|p, t| p.connection_lost(t, error.as_ref())) {
             tracing::debug!(%panic, peer = %self.peer, "connection_lost panicked");
         }
@@ -462,18 +461,21 @@ impl Connection {
 
 /// Calling the protocol.
 impl Connection {
-    fn call<T>(&self, call: impl FnOnce(&mut dyn Protocol, &Transport) -> T) -> io::Result<T> {
+    fn call<T>(
+        self: &Rc<Self>,
+        call: impl FnOnce(&mut dyn Protocol, &Transport) -> T,
+    ) -> io::Result<T> {
         self.protocol.call(&self.transport(), call)
     }
 
-    pub(super) fn call_flow(&self, call: FlowCall) {
+    pub(super) fn call_flow(self: &Rc<Self>, call: FlowCall) {
         if call != FlowCall::None {
             self.protocol.tell(&self.transport(), call);
         }
     }
 
     /// TRN-20: the next call-back goes to this one.
-    pub(super) fn set_protocol(&self, protocol: Box<dyn Protocol>) {
+    pub(super) fn set_protocol(self: &Rc<Self>, protocol: Box<dyn Protocol>) {
         if !self.has(RELEASED) {
             self.protocol.replace(&self.transport(), protocol);
         }
@@ -486,18 +488,18 @@ impl IoHandler for Connection {
     }
 
     fn handle_ready(self: Rc<Self>, ready: Ready) {
-        if ready == Ready::NONE {
-            // No news: the receive that was queued.
-            self.clear(READ_QUEUED);
-            return self.read();
-        }
         if self.has(WRITING_END) && ready.intersects(READER_GONE) {
             return self.lose_reader();
         }
         if ready.is_final() {
             self.set(NO_MORE_EDGES);
         }
-        if ready.intersects(Interest::Read.mask()) && !self.has(READ_QUEUED) {
+        // No news is the receive that was queued; what is new meanwhile is left to it.
+        let is_queued = ready == Ready::NONE;
+        if is_queued {
+            self.clear(READ_QUEUED);
+        }
+        if is_queued || (ready.intersects(Interest::Read.mask()) && !self.has(READ_QUEUED)) {
             self.read();
         }
         if ready.intersects(Interest::Write.mask()) {
@@ -536,4 +538,4 @@ impl Drop for Unclaimed {
 
 // Memory of an idle connection is a promise (docs/MEASURING.md); a script in tests is larger.
 #[cfg(not(test))]
-const _: () = assert!(size_of::<Connection>() <= 184);
+const _: () = assert!(size_of::<Connection>() <= 176);

@@ -357,3 +357,93 @@ fn flow_06_a_panic_of_a_flow_call_is_reported_and_the_connection_goes_on() {
         assert_eq!(wire.log.lines(), ["made", "pause", "resume", "lost none"]);
     });
 }
+
+#[test]
+fn flow_05_raising_the_mark_leaves_it_paused_until_a_flush_reaches_the_low_mark() {
+    play(&silent(), AfterEof::Close, async |wire| {
+        let transport = wire.made().await;
+        transport.write(&vec![1; TOO_MUCH]);
+        assert_eq!(wire.log.lines(), ["made", "pause"]);
+        let held = transport.write_buffer_size();
+        // Both marks far above what is held: nothing of it happens inside of the call, nor later.
+        let high = WriteLimits {
+            high: 4 * held,
+            low: 2 * held,
+        };
+        transport.set_write_limits(high).expect("low is below");
+        for _ in 0..5 {
+            yield_now().await;
+        }
+        assert_eq!(wire.log.lines(), ["made", "pause"]);
+        // The next flush, however little it sends, is what resumes.
+        read_some(wire.client(), TOO_MUCH - held).await;
+        until("resume", || wire.log.has("resume")).await;
+        assert_eq!(wire.log.count("resume"), 1);
+        transport.abort();
+        wire.lost().await;
+    });
+}
+
+#[test]
+fn flow_07_resume_may_close_and_there_is_no_recursion() {
+    let depth = Rc::new(Cell::new(0));
+    let deepest = Rc::new(Cell::new(0));
+    let (now, most) = (depth.clone(), deepest.clone());
+    let react = reaction(move |event, transport| {
+        now.set(now.get() + 1);
+        most.set(most.get().max(now.get()));
+        match event {
+            Event::Resume => {
+                // Above the mark, below it only by a flush, and the end.
+                transport.write(&vec![2; TOO_MUCH]);
+                transport.close();
+            }
+            Event::Pause => transport.write(b"while paused"),
+            _ => {}
+        }
+        now.set(now.get() - 1);
+    });
+    play(&react, AfterEof::Close, async |wire| {
+        let transport = wire.made().await;
+        transport.write(&vec![1; TOO_MUCH]);
+        let got = read_to_end(wire.client()).await.expect("orderly");
+        // The second pause comes after close(): what is written then is ignored.
+        assert_eq!(got.len(), 2 * TOO_MUCH + b"while paused".len());
+        wire.lost().await;
+        let lines = wire.log.lines();
+        assert_eq!(lines[..4], ["made", "pause", "resume", "pause"]);
+        assert_eq!(lines.last().map(String::as_str), Some("lost none"));
+    });
+    assert_eq!((depth.get(), deepest.get()), (0, 1));
+}
+
+#[test]
+fn flow_08_the_size_is_what_is_held_here_and_the_limits_are_what_was_set() {
+    play(&silent(), AfterEof::Close, async |wire| {
+        let transport = wire.made().await;
+        assert_eq!(transport.write_buffer_size(), 0);
+        let limits = WriteLimits {
+            high: 1000,
+            low: 999,
+        };
+        transport.set_write_limits(limits).expect("low is below");
+        assert_eq!(transport.write_limits(), limits);
+        let filled = fill(&transport).await;
+        let held = transport.write_buffer_size();
+        transport.write(&[0; 1234]);
+        transport.write_lines([&[0; 500][..], &[], &[0; 66]]);
+        assert_eq!(transport.write_buffer_size(), held + 1800);
+        assert_eq!(
+            read_some(wire.client(), filled + 1800).await.len(),
+            filled + 1800
+        );
+        until("the last byte sent", || transport.write_buffer_size() == 0).await;
+        transport.write(&vec![0; TOO_MUCH]);
+        assert!(transport.write_buffer_size() > 0);
+        transport.abort();
+        assert_eq!(transport.write_buffer_size(), 0);
+        wire.lost().await;
+        assert_eq!(transport.write_buffer_size(), 0);
+        assert_eq!(transport.write_limits(), limits);
+    });
+}

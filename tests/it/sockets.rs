@@ -256,6 +256,10 @@ impl Log {
         self.0.borrow_mut().push(line.into());
     }
 
+    pub(crate) fn clear(&self) {
+        self.0.borrow_mut().clear();
+    }
+
     fn add_event(&self, event: &Event<'_>) {
         match event {
             Event::Made => self.add("made"),

@@ -1,13 +1,20 @@
 //! Rows TRN: what a transport promises: writing, closing, aborting, pausing.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io::Write;
 use std::net::Shutdown;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use garland::{AfterEof, WriteLimits, yield_now};
+use garland::{AfterEof, SocketName, Transport, WriteLimits, yield_now};
 
-use crate::sockets::{Event, pattern, read_some, read_to_end, until};
+use crate::sockets::{
+    Event, Log, Recorder, any_port, connect, finish_lent, lent, pattern, read_some, read_to_end,
+    until,
+};
 use crate::wire::{TOO_MUCH, fill, play, reaction, silent};
 
 #[test]
@@ -400,5 +407,217 @@ fn trn_19_the_peer_is_known_even_when_the_connection_is_lost() {
         assert_eq!(transport.peer_addr(), Some(client));
         assert!(transport.local_addr().is_none());
         assert_eq!(wire.panics(), 0);
+    });
+}
+
+/// Counts the warnings of this thread.
+struct Warnings(Arc<AtomicUsize>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn trn_11_from_the_fifth_write_after_the_end_a_warning_says_so() {
+    let warnings = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&warnings);
+    tracing::subscriber::with_default(Warnings(counted), || {
+        play(&silent(), AfterEof::Close, async |wire| {
+            let transport = wire.made().await;
+            let before = warnings.load(Ordering::Relaxed);
+            let warned = || warnings.load(Ordering::Relaxed) - before;
+            transport.close();
+            for _ in 0..2 {
+                transport.write(b"one");
+                transport.write_lines([&b"two"[..], &b"and three"[..]]);
+            }
+            assert_eq!(warned(), 0);
+            transport.write(b"five");
+            assert_eq!(warned(), 1);
+            wire.lost().await;
+            transport.write(b"six");
+            assert_eq!(warned(), 2);
+        });
+    });
+}
+
+#[test]
+fn trn_04_many_pieces_keep_their_order_across_short_writes() {
+    play(&silent(), AfterEof::Close, async |wire| {
+        let transport = wire.made().await;
+        let all = pattern(TOO_MUCH);
+        // More pieces than one call takes, of every size, and more bytes than the kernel takes.
+        let mut pieces = Vec::new();
+        let mut rest = &all[..];
+        let mut size = 0;
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at(rest.len().min(size));
+            pieces.push(piece);
+            rest = after;
+            size = (size + 997) % 60_000;
+        }
+        assert!(pieces.len() > 200);
+        transport.write_lines(pieces.iter().copied());
+        assert_eq!(wire.log.count("pause"), 1, "inside of the call");
+        transport.close();
+        let got = read_to_end(wire.client()).await.expect("orderly");
+        assert!(got == all, "{} of {} bytes", got.len(), all.len());
+        wire.lost().await;
+        assert_eq!(wire.log.lines(), ["made", "pause", "resume", "lost none"]);
+    });
+}
+
+#[test]
+fn trn_04_an_iterator_that_uses_the_transport_itself() {
+    play(&silent(), AfterEof::Close, async |wire| {
+        let transport = wire.made().await;
+        let other = transport.clone();
+        let pieces = (0..3).map(|round| {
+            // It may: its own bytes go out before those that are still being gathered.
+            other.write(b"inner ");
+            [&b"one "[..], b"two ", b"three "][round]
+        });
+        transport.write_lines(pieces);
+        let expected = b"inner inner inner one two three ";
+        assert_eq!(read_some(wire.client(), expected.len()).await, expected);
+    });
+}
+
+#[test]
+fn trn_17_connections_take_turns_however_much_waits_for_them() {
+    for loops in [1, 2, 4] {
+        let runtime = lent(loops);
+        let turns = Rc::new(RefCell::new(Vec::new()));
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        let (noted, made) = (turns.clone(), seen.clone());
+        let handle = runtime.handle().clone();
+        let factory = move || {
+            let (noted, made, handle) = (noted.clone(), made.clone(), handle.clone());
+            Recorder {
+                log: Log::default(),
+                reaction: Rc::new(
+                    move |event: &Event<'_>, transport: &Transport| match event {
+                        Event::Made => {
+                            transport.pause_reading();
+                            made.borrow_mut().push(transport.clone());
+                        }
+                        Event::Data(data) => {
+                            let turn = handle.stats().loops[0].turns;
+                            let peer = transport.peer_addr().expect("TCP");
+                            noted.borrow_mut().push((turn, peer.port(), data.len()));
+                        }
+                        _ => {}
+                    },
+                ),
+                after_eof: AfterEof::Close,
+            }
+        };
+        let server = runtime.local().create_server(any_port(), factory);
+        let server = server.expect("a free port exists");
+        let clients = [connect(server.local_addr()), connect(server.local_addr())];
+        let sent = pattern(400_000);
+        let played = runtime.block_on(async {
+            until("both", || seen.borrow().len() == 2).await;
+            for client in &clients {
+                let mut client = client;
+                client.set_nonblocking(true).expect("a socket");
+                let mut rest = &sent[..];
+                // What the kernel takes while nobody reads; the rest while they do.
+                while let Ok(count @ 1..) = client.write(rest) {
+                    rest = &rest[count..];
+                }
+                client.shutdown(Shutdown::Write).expect("connected");
+            }
+            for transport in &*seen.borrow() {
+                transport.resume_reading();
+            }
+            let closed = || seen.borrow().iter().all(Transport::is_closing);
+            until("both ended", closed).await;
+        });
+        played.expect("not stopped");
+        let turns = turns.take();
+        let mut last = HashMap::new();
+        for (turn, port, count) in &turns {
+            assert!(*count <= 256 * 1024);
+            let before = last.insert(*port, *turn);
+            assert!(before < Some(*turn), "two receives in a turn: {turns:?}");
+        }
+        // As long as both have something, neither is served twice while the other waits.
+        let ports: Vec<u16> = turns.iter().map(|(_, port, _)| *port).collect();
+        assert!(ports.len() >= 4, "more than one receive each: {turns:?}");
+        assert!(ports[0] != ports[1] && ports[1] != ports[2], "{turns:?}");
+        seen.borrow_mut().clear();
+        finish_lent(runtime);
+    }
+}
+
+#[test]
+fn trn_18_is_closing_and_is_reading_change_at_once() {
+    play(&silent(), AfterEof::KeepOpen, async |wire| {
+        let transport = wire.made().await;
+        assert!(!transport.is_closing() && transport.is_reading());
+        transport.pause_reading();
+        assert!(!transport.is_closing() && !transport.is_reading());
+        transport.resume_reading();
+        assert!(transport.is_reading());
+        wire.client().shutdown(Shutdown::Write).expect("connected");
+        until("eof", || wire.log.has("eof")).await;
+        assert!(!transport.is_closing() && !transport.is_reading());
+        transport.close();
+        assert!(transport.is_closing());
+        wire.lost().await;
+        assert!(transport.is_closing() && !transport.is_reading());
+    });
+    play(&silent(), AfterEof::Close, async |wire| {
+        let transport = wire.made().await;
+        transport.abort();
+        assert!(transport.is_closing() && !transport.is_reading());
+        wire.lost().await;
+    });
+    // An error: from the moment it is met, not from connection_lost on.
+    play(&silent(), AfterEof::Close, async |wire| {
+        let transport = wire.made().await;
+        transport.pause_reading();
+        wire.reset();
+        until("the failing write", || {
+            transport.write(b"?");
+            transport.is_closing()
+        })
+        .await;
+        wire.lost().await;
+        assert!(!wire.log.has("lost none"));
+    });
+}
+
+#[test]
+fn trn_19_names_options_and_what_is_not_there() {
+    play(&silent(), AfterEof::Close, async |wire| {
+        let transport = wire.made().await;
+        let peer = wire.client().local_addr().expect("connected");
+        assert_eq!(transport.peer_name(), &SocketName::Inet(peer));
+        assert_eq!(transport.peer_name().to_string(), peer.to_string());
+        assert_eq!(transport.peer_name().as_path(), None);
+        let own = wire.server.local_addr();
+        assert_eq!(transport.local_name().ok(), Some(SocketName::from(own)));
+        // CONN-07: and the descriptor can be asked for whatever has no getter.
+        let nodelay = transport.with_fd(|fd| socket2::SockRef::from(&fd).tcp_nodelay());
+        assert!(nodelay.is_some_and(|nodelay| nodelay.is_ok_and(|on| on)));
+        transport.close();
+        wire.lost().await;
+        assert_eq!(transport.peer_name().as_inet(), Some(peer));
+        assert!(transport.local_name().is_err());
+        assert_eq!(transport.with_fd(|_| ()), None);
     });
 }

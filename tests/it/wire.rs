@@ -10,7 +10,7 @@ use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::Duration;
 
-use garland::{AfterEof, LocalLoop, Server, Transport, yield_now};
+use garland::{AfterEof, LocalLoop, Protocol, Server, Transport, yield_now};
 
 use crate::sockets::{
     Event, Log, Reaction, Recorder, any_port, connect, finish_lent, lent, reset, until,
@@ -74,16 +74,27 @@ pub(crate) fn reaction(react: impl Fn(&Event<'_>, &Transport) + 'static) -> Reac
     Rc::new(react)
 }
 
-/// Plays `script` against one connection, with one loop and with two, and checks the ledger.
+/// Plays `script` against one connection, with one loop, two and four, and checks the ledger.
 pub(crate) fn play(reaction: &Reaction, after_eof: AfterEof, script: impl AsyncFn(&mut Wire)) {
-    for loops in [1, 2] {
+    play_as(|recorder| recorder, reaction, after_eof, script);
+}
+
+/// The same with a protocol that is made of the recorder.
+pub(crate) fn play_as<P: Protocol>(
+    make: impl Fn(Recorder) -> P + Clone + 'static,
+    reaction: &Reaction,
+    after_eof: AfterEof,
+    script: impl AsyncFn(&mut Wire),
+) {
+    for loops in [1, 2, 4] {
         let runtime = lent(loops);
         let log = Log::default();
         let seen = Rc::new(RefCell::new(None));
         let (logged, noted, reaction) = (log.clone(), seen.clone(), reaction.clone());
+        let make = make.clone();
         let factory = move || {
             let (noted, reaction) = (noted.clone(), reaction.clone());
-            Recorder {
+            make(Recorder {
                 log: logged.clone(),
                 reaction: Rc::new(move |event: &Event<'_>, transport: &Transport| {
                     if matches!(event, Event::Made) {
@@ -92,7 +103,7 @@ pub(crate) fn play(reaction: &Reaction, after_eof: AfterEof, script: impl AsyncF
                     reaction(event, transport);
                 }),
                 after_eof,
-            }
+            })
         };
         let server = runtime.local().create_server(any_port(), factory);
         let server = server.expect("a free port exists");
