@@ -20,7 +20,7 @@ use crate::transport::stream::Transport;
 const WARN_AFTER_LOST_WRITES: u32 = 5;
 
 /// What a pipe says whose reader is gone, and what a socket says whose peer has ended.
-const READER_GONE: Ready = Ready::READ_CLOSED.or(Ready::WRITE_CLOSED).or(Ready::ERROR);
+const READER_GONE: Ready = Ready::READ_CLOSED.or(Ready::ERROR);
 
 /// The bytes a buffered protocol is asked to have room for: what the loop reads at once otherwise.
 const BUFFER_HINT: usize = 64 * 1024;
@@ -29,7 +29,7 @@ const BUFFER_HINT: usize = 64 * 1024;
 
 /// Set by `pause_reading`, cleared by `resume_reading`.
 pub(super) const READING_PAUSED: u16 = 1;
-/// There was news to read while reading was paused. Set by an event, cleared by `resume_reading`.
+/// There was news while nothing was to be read. Set by an event, cleared by `resume_reading`.
 const READ_DUE: u16 = 1 << 1;
 /// A receive stands in the ready queue. Set by `queue_read`, cleared when its turn has come.
 const READ_QUEUED: u16 = 1 << 2;
@@ -37,7 +37,7 @@ const READ_QUEUED: u16 = 1 << 2;
 /// more is all it can cost.
 const NO_MORE_EDGES: u16 = 1 << 3;
 /// Nothing is read any more. Set by the peer's end, never cleared; from the start at a writing end.
-pub(super) const EOF_SEEN: u16 = 1 << 4;
+const EOF_SEEN: u16 = 1 << 4;
 /// Set by `write_eof`, never cleared; from the start at a reading end.
 const EOF_WRITTEN: u16 = 1 << 5;
 /// Set by `close`, `abort` or a fatal error, never cleared.
@@ -167,11 +167,8 @@ impl Connection {
     /// One receive a turn, so that connections take turns (TRN-17); what an edge will not announce
     /// again is queued behind the others.
     fn read(self: &Rc<Self>) {
-        if self.has(READING_PAUSED) {
+        if !self.is_reading() {
             return self.set(READ_DUE);
-        }
-        if self.has(CLOSING | EOF_SEEN) {
-            return;
         }
         // An event that stands behind a queued receive: the queue has had its share of this turn.
         let turn = self.local.turn();
@@ -184,14 +181,18 @@ impl Connection {
             self.local.with_read_buffer(|buf| self.receive(buf))
         };
         match received {
-            Ok(Received { count: 0, .. }) => self.receive_eof(),
             // A short read has drained the socket, unless no further edge will come.
-            Ok(Received { count, room }) if count < room && !self.has(NO_MORE_EDGES) => {}
-            Ok(_) => self.queue_read(),
+            Ok(Received::Short) if !self.has(NO_MORE_EDGES) => {}
+            Ok(Received::Short | Received::Full) => self.queue_read(),
+            Ok(Received::End) => self.receive_eof(),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => self.queue_read(),
             Err(error) => self.force_close(Some(error)),
         }
+    }
+
+    pub(super) fn is_reading(&self) -> bool {
+        !self.has(READING_PAUSED | CLOSING | EOF_SEEN)
     }
 
     fn receive(self: &Rc<Self>, buf: &mut [u8]) -> io::Result<Received> {
@@ -200,8 +201,7 @@ impl Connection {
             let data = &buf[..count];
             self.call(|protocol, transport| protocol.data_received(transport, data))?;
         }
-        let room = buf.len();
-        Ok(Received { count, room })
+        Ok(Received::of(count, buf.len()))
     }
 
     /// One call of the protocol for both of its call-backs: the buffer is its own, and who installs
@@ -213,7 +213,7 @@ impl Connection {
                 .expect("it said so when it was installed");
             let buf = protocol.get_buffer(transport, BUFFER_HINT);
             let room = buf.len();
-            if self.has(READING_PAUSED | CLOSING) {
+            if !self.is_reading() {
                 self.set(READ_DUE);
                 return Err(io::ErrorKind::WouldBlock.into());
             }
@@ -224,7 +224,7 @@ impl Connection {
             if count > 0 {
                 protocol.buffer_updated(transport, count);
             }
-            Ok(Received { count, room })
+            Ok(Received::of(count, room))
         });
         received.flatten()
     }
@@ -488,10 +488,10 @@ impl IoHandler for Connection {
     }
 
     fn handle_ready(self: Rc<Self>, ready: Ready) {
-        if self.has(WRITING_END) && ready.intersects(READER_GONE) {
-            return self.lose_reader();
-        }
         if ready.is_final() {
+            if self.has(WRITING_END) && ready.intersects(READER_GONE) {
+                return self.lose_reader();
+            }
             self.set(NO_MORE_EDGES);
         }
         // No news is the receive that was queued; what is new meanwhile is left to it.
@@ -513,10 +513,23 @@ impl IoHandler for Connection {
     }
 }
 
-/// What a receive brought, and the room it had; no bytes are the peer's end.
-struct Received {
-    count: usize,
-    room: usize,
+/// What a receive brought.
+enum Received {
+    /// The peer's end.
+    End,
+    /// Less than there was room for.
+    Short,
+    Full,
+}
+
+impl Received {
+    fn of(count: usize, room: usize) -> Self {
+        match count {
+            0 => Received::End,
+            count if count < room => Received::Short,
+            _ => Received::Full,
+        }
+    }
 }
 
 /// A transport whose owner may give up before he gets it.

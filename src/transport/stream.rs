@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use crate::net::SocketName;
 use crate::runtime::LocalLoop;
-use crate::transport::connection::{CLOSING, Connection, EOF_SEEN, READING_END, READING_PAUSED};
+use crate::transport::connection::{CLOSING, Connection, READING_END, READING_PAUSED};
 use crate::transport::flow::{InvalidLimits, WriteLimits};
 use crate::transport::protocol::Protocol;
 
@@ -112,7 +112,7 @@ impl Transport {
 
     /// Whether data may come.
     pub fn is_reading(&self) -> bool {
-        !self.connection.has(READING_PAUSED | CLOSING | EOF_SEEN)
+        self.connection.is_reading()
     }
 
     /// Sets the marks of the write buffer; may pause the protocol at once, never resumes it.
