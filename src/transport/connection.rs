@@ -484,7 +484,13 @@ impl Connection {
 
 impl IoHandler for Connection {
     fn describe(&self) -> Cow<'static, str> {
-        format!("the connection with {}", self.peer).into()
+        if self.has(READING_END) {
+            "the reading end of a pipe".into()
+        } else if self.has(WRITING_END) {
+            "the writing end of a pipe".into()
+        } else {
+            format!("the connection with {}", self.peer).into()
+        }
     }
 
     fn handle_ready(self: Rc<Self>, ready: Ready) {
@@ -507,7 +513,6 @@ impl IoHandler for Connection {
         }
     }
 
-    /// Whoever has to say something about a connection that is open to the last says it here.
     fn handle_shutdown(self: Rc<Self>) {
         self.release();
     }

@@ -2,7 +2,7 @@
 //!
 //! Would-block and interruption are errors here as in the kernel; what they mean is decided by the
 //! [`Connection`](super::connection::Connection). In the library's own tests a script may stand in
-//! the kernel's place (`faults`).
+//! the kernel's place (`script`).
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -20,7 +20,7 @@ pub(crate) enum Descriptor {
     WritingEnd(OwnedFd),
     /// A kernel that does what a test says.
     #[cfg(all(test, not(garland_loom)))]
-    Script(std::rc::Rc<crate::transport::faults::Script>),
+    Script(std::rc::Rc<crate::transport::script::Script>),
 }
 
 impl Descriptor {

@@ -26,6 +26,8 @@ pub(crate) mod pipe;
 pub(crate) mod server;
 
 #[cfg(all(test, not(garland_loom)))]
+mod script;
+#[cfg(all(test, not(garland_loom)))]
 mod faults;
 
 pub use crate::transport::flow::{InvalidLimits, WriteLimits};

@@ -377,3 +377,26 @@ fn pipe_01_a_tcp_socket_can_be_read_as_a_pipe() {
         assert_eq!(log.lines(), ["made", "data 3", "eof", "lost none"]);
     });
 }
+
+#[test]
+fn dbg_an_end_that_is_open_when_its_loop_closes_is_named() {
+    for loops in [1, 2, 4] {
+        let runtime = lent(loops);
+        runtime.local().set_debug(true);
+        let local = runtime.local().clone();
+        let log = Log::default();
+        let connected = runtime.block_on(async {
+            let (reader, writer) = pair();
+            let reading = reading(&local, &log, reader).await;
+            (reading, writing(&local, &log, writer).await)
+        });
+        drop(connected.expect("not stopped"));
+        drop(local);
+        let warnings = crate::log::Log::default();
+        warnings.during(|| finish_lent(runtime));
+        let warned = warnings.take().join("; ");
+        assert!(warned.contains("reading end of a pipe"), "{warned}");
+        assert!(warned.contains("writing end of a pipe"), "{warned}");
+        assert_eq!(log.lines(), ["made", "made"]);
+    }
+}
