@@ -170,7 +170,8 @@ impl Connection {
         if !self.is_reading() {
             return self.set(READ_DUE);
         }
-        // An event that stands behind a queued receive: the queue has had its share of this turn.
+        // An event behind a queued receive, or a queued receive behind an event: this turn's share is
+        // taken.
         let turn = self.local.turn();
         if self.read_turn.replace(turn) == turn {
             return self.queue_read();
@@ -500,12 +501,12 @@ impl IoHandler for Connection {
             }
             self.set(NO_MORE_EDGES);
         }
-        // No news is the receive that was queued; what is new meanwhile is left to it.
+        // No news is the receive that was queued.
         let is_queued = ready == Ready::NONE;
         if is_queued {
             self.clear(READ_QUEUED);
         }
-        if is_queued || (ready.intersects(Interest::Read.mask()) && !self.has(READ_QUEUED)) {
+        if is_queued || ready.intersects(Interest::Read.mask()) {
             self.read();
         }
         if ready.intersects(Interest::Write.mask()) {

@@ -341,6 +341,18 @@ fn flow_03_flow_04_the_marks_across_short_writes() {
         (Events(&[W]), &[TakesAll], ""),
         (Turn, &[], ""),
     ]);
+    // Raised marks take effect with the next flush, if that sends anything.
+    case(&[
+        (Do(narrow), &[], ""),
+        (Do(write_100), &[AGAIN], "pause"),
+        (
+            Do(|t| t.set_write_limits(WriteLimits::low(100)).expect("valid")),
+            &[],
+            "",
+        ),
+        (Events(&[W]), &[AGAIN], ""),
+        (Events(&[W]), &[Takes(1)], "resume"),
+    ]);
     // Paused for good: neither an abort nor an error is followed by a resume.
     case(&[
         (Do(narrow), &[], ""),

@@ -6,7 +6,11 @@
 //! - [`close`](Transport::close) stops reading at once, sends what is buffered, then calls
 //!   `connection_lost`. [`abort`](Transport::abort) throws the buffer away.
 //! - `connection_lost` is called by the loop later, never inside `close`, `abort` or `write`.
-//! - While a connection is idle it owns no buffer: the loop reads into one of its own.
+//! - While a connection is idle it owns no buffer: the loop reads into one of its own, or into that
+//!   of a [`BufferedProtocol`].
+//! - Each connection gets one receive a turn, however much waits for it.
+//!
+//! TCP, Unix sockets and the ends of pipes are one state machine over different system calls.
 //!
 //! ```text
 //!   accepted ──> made ──> open ──close()──> closing: flushing ──empty──> lost

@@ -254,6 +254,8 @@ fn play(
         }
     });
     played.expect("nobody stops the loop");
+    let stats = runtime.handle().stats();
+    assert_eq!(stats.total(|one| one.callback_panics), 0, "{what}");
     let report = runtime.shutdown(std::time::Duration::from_secs(20));
     assert!(report.is_clean(), "{report}");
     // A case may leave its connection open; the end of its loop is no call-back.
