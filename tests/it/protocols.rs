@@ -12,7 +12,7 @@ use crate::sockets::{Event, pattern, read_some, read_to_end, until};
 use crate::wire::{TOO_MUCH, fill, play, reaction, silent};
 
 #[test]
-fn proto_01_made_data_eof_lost_in_this_order() {
+fn proto_01_proto_02_made_data_eof_lost_in_this_order() {
     play(&silent(), AfterEof::Close, async |wire| {
         wire.send(&pattern(100_000));
         wire.client().shutdown(Shutdown::Write).expect("connected");
