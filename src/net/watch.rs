@@ -10,11 +10,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use crate::net::foreign::{Directions, Foreign};
-use crate::runtime::{Interest, IoHandler, IoKey, LocalLoop, Ready};
+use crate::runtime::{Interest, IoHandler, IoKey, LocalLoop, Ready, Repeating};
 
 impl LocalLoop {
     /// Calls `callback` on this loop, once a turn, as long as `fd` is ready for reading, has failed
@@ -114,6 +113,15 @@ impl Watchers {
     fn get(&self, number: RawFd) -> Option<Rc<Watcher>> {
         self.0.borrow().get(&number).cloned()
     }
+
+    /// Its number may be watched anew already, by a destructor of the callback that was removed.
+    fn remove(&self, watcher: &Watcher) -> Option<Rc<Watcher>> {
+        let mut all = self.0.borrow_mut();
+        let is_there = all
+            .get(&watcher.number)
+            .is_some_and(|one| one.key == watcher.key);
+        is_there.then(|| all.remove(&watcher.number)).flatten()
+    }
 }
 
 /// One watched descriptor.
@@ -122,20 +130,10 @@ struct Watcher {
     number: RawFd,
     key: Cell<IoKey>,
     foreign: Foreign,
-    reader: RefCell<Slot>,
-    writer: RefCell<Slot>,
+    reader: Repeating,
+    writer: Repeating,
     /// Set while the handler stands in the ready queue by its own wish.
     is_queued: Cell<bool>,
-}
-
-/// The callback of one direction.
-#[derive(Default)]
-enum Slot {
-    #[default]
-    Empty,
-    Set(Callback),
-    /// It runs just now. Whoever removes or replaces it meanwhile puts something else here.
-    Calling,
 }
 
 impl Watcher {
@@ -145,8 +143,8 @@ impl Watcher {
             number,
             key: Cell::default(),
             foreign,
-            reader: RefCell::default(),
-            writer: RefCell::default(),
+            reader: Repeating::default(),
+            writer: Repeating::default(),
             is_queued: Cell::default(),
         });
         let handler = Rc::clone(&watcher);
@@ -159,7 +157,7 @@ impl Watcher {
         Ok(watcher)
     }
 
-    fn slot(&self, interest: Interest) -> &RefCell<Slot> {
+    fn callback(&self, interest: Interest) -> &Repeating {
         match interest {
             Interest::Read => &self.reader,
             Interest::Write => &self.writer,
@@ -168,16 +166,14 @@ impl Watcher {
 
     /// The directions that have a callback.
     fn directions(&self) -> Directions {
-        let has = |interest| !matches!(*self.slot(interest).borrow(), Slot::Empty);
         Directions {
-            read: has(Interest::Read),
-            write: has(Interest::Write),
+            read: self.reader.is_set(),
+            write: self.writer.is_set(),
         }
     }
 
     fn set(&self, interest: Interest, callback: Callback) {
-        let before = self.slot(interest).replace(Slot::Set(callback));
-        drop(before);
+        self.callback(interest).set(callback);
         // What is ready already makes no edge.
         self.queue_if_callable();
     }
@@ -185,22 +181,20 @@ impl Watcher {
     /// The direction stays watched while the other one has a callback: an event too many is ignored,
     /// while telling the kernel would need a descriptor that still exists.
     fn unset(&self, interest: Interest) -> bool {
-        let before = self.slot(interest).take();
-        let was_set = !matches!(before, Slot::Empty);
-        if !self.directions().any() {
+        let was_set = self.callback(interest).clear();
+        if was_set && !self.directions().any() {
             self.forget();
         }
-        drop(before);
         was_set
     }
 
     fn forget(&self) {
         self.local.remove_io(self.key.get());
         let watchers = self.local.attachment::<Watchers>();
-        let removed = watchers.0.borrow_mut().remove(&self.number);
+        let removed = watchers.remove(self);
         drop(removed);
-        drop(self.reader.take());
-        drop(self.writer.take());
+        self.reader.clear();
+        self.writer.clear();
     }
 
     /// The directions that are ready and have a callback, as of now.
@@ -220,24 +214,6 @@ impl Watcher {
             self.local.requeue_io(self.key.get(), Ready::NONE);
         }
     }
-
-    /// No borrow is held during the call: the callback may add and remove whatever it likes.
-    fn call(&self, interest: Interest) {
-        let slot = self.slot(interest);
-        let taken = slot.replace(Slot::Calling);
-        let Slot::Set(mut callback) = taken else {
-            slot.replace(taken);
-            return;
-        };
-        let called = catch_unwind(AssertUnwindSafe(&mut callback));
-        if let Err(payload) = called {
-            self.local.report_panic(payload);
-        }
-        let is_kept = matches!(*slot.borrow(), Slot::Calling);
-        if is_kept {
-            slot.replace(Slot::Set(callback));
-        }
-    }
 }
 
 impl IoHandler for Watcher {
@@ -251,10 +227,10 @@ impl IoHandler for Watcher {
         }
         let Directions { read, write } = self.callable();
         if read {
-            self.call(Interest::Read);
+            self.reader.call(&self.local);
         }
         if write {
-            self.call(Interest::Write);
+            self.writer.call(&self.local);
         }
         if read || write {
             self.queue_if_callable();

@@ -18,6 +18,7 @@ mod handle;
 mod hosted;
 mod lent;
 mod local;
+mod repeating;
 mod shutdown;
 mod stats;
 
@@ -41,6 +42,7 @@ use crate::task::join::JoinHandle;
 // What the layers above take from those below a runtime: handles of a loop's parts, by name.
 pub(crate) use crate::driver::{Interest, IoKey, Ready};
 pub(crate) use crate::runtime::affinity::spread;
+pub(crate) use crate::runtime::repeating::Repeating;
 pub use crate::scheduler::offload::Executor;
 pub(crate) use crate::scheduler::{IoHandler, Offload, Permit};
 pub(crate) use crate::task::drop_payload;
