@@ -32,6 +32,9 @@ pub(crate) use loom::sync::{
     atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
 };
 
+/// A flag of std's in both builds: no model has signals, and their handlers know no other.
+pub(crate) use std::sync::atomic::AtomicBool as SignalFlag;
+
 /// The SeqCst fences, named as in the proofs. Each stands between a write and a read of the same thread;
 /// its partner stands between the mirrored write and read of another thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -116,6 +116,7 @@ pub use crate::runtime::{
     LoopHandle, LoopId, LoopStats, Runtime, RuntimeStats, ShutdownReport, ThreadsafeCallHandle,
     TimerHandle, spawn, spawn_local,
 };
+pub use crate::signal::{Signal, ctrl_c};
 pub use crate::streams::{ReadError, StreamReader, StreamWriter, open_connection};
 pub use crate::task::join::{JoinError, JoinHandle, TaskId};
 pub use crate::task::yield_now::{YieldNow, yield_now};

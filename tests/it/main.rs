@@ -31,6 +31,7 @@ mod wire;
 mod tcp;
 mod watch;
 mod sock;
+mod signals;
 mod transports;
 mod protocols;
 mod buffered;
