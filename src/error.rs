@@ -21,6 +21,8 @@ pub enum LoopError {
     Stopped,
     /// The loop was shut down.
     Closed,
+    /// Ctrl-C ended the run before the future was complete.
+    Interrupted,
 }
 
 impl fmt::Display for LoopError {
@@ -32,6 +34,7 @@ impl fmt::Display for LoopError {
             }
             LoopError::Stopped => "the loop was stopped before the future was complete",
             LoopError::Closed => "the loop is closed",
+            LoopError::Interrupted => "interrupted by Ctrl-C",
         })
     }
 }

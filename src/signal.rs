@@ -15,11 +15,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, pending, poll_fn};
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
+use std::pin::pin;
 use std::rc::Rc;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use signal_hook::SigId;
 use signal_hook::consts::{FORBIDDEN, SIGINT};
@@ -27,7 +29,8 @@ use signal_hook::{flag, low_level};
 
 use crate::atomics::SignalFlag;
 use crate::driver::{Extent, Interest, Registration};
-use crate::runtime::{IoHandler, IoKey, LocalLoop, LoopHandle, Ready, Repeating};
+use crate::error::LoopError;
+use crate::runtime::{IoHandler, IoKey, LocalLoop, LoopHandle, Ready, Repeating, Runtime};
 
 impl LocalLoop {
     /// Calls `callback` on this loop when `signal` comes, as a normal callback: behind what is ready,
@@ -223,6 +226,80 @@ impl fmt::Debug for Signal {
 /// When polled for the first time outside a loop.
 pub async fn ctrl_c() -> io::Result<()> {
     Signal::new(SIGINT)?.recv().await
+}
+
+impl Runtime {
+    /// Runs the whole of a program, as [`run`](Runtime::run), until `main` is complete or Ctrl-C is
+    /// pressed (the signal INT). The first one drops `main` at its present await, on the loop, and the
+    /// runtime ends; a second one, at any time from then on and whatever the loops are doing, ends the
+    /// process at once.
+    ///
+    /// # Errors
+    /// [`LoopError::Interrupted`] after Ctrl-C; else as for [`block_on`](Runtime::block_on). If the
+    /// signal cannot be caught, the log says so and `main` runs without it.
+    ///
+    /// ```no_run
+    /// use garland::LoopError;
+    ///
+    /// let forever = std::future::pending::<()>();
+    /// match garland::Runtime::new()?.run_interruptible(forever) {
+    ///     Err(LoopError::Interrupted) => std::process::exit(130),
+    ///     ended => ended?,
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "Runner")]
+    pub fn run_interruptible<F: Future>(self, main: F) -> Result<F::Output, LoopError> {
+        // Armed by the first step, and until the runtime has ended.
+        let mut second = None;
+        let outcome = self.run(async {
+            let first = Signal::new(SIGINT);
+            let first = first.and_then(|first| {
+                second = Some(SecondInterrupt::arm()?);
+                Ok(first)
+            });
+            if let Err(error) = &first {
+                tracing::warn!(%error, "Ctrl-C is not caught");
+            }
+            let mut main = pin!(main);
+            let mut interrupt = pin!(async {
+                match &first {
+                    Ok(first) => first.recv().await,
+                    Err(_) => pending().await,
+                }
+            });
+            poll_fn(|cx| match main.as_mut().poll(cx) {
+                Poll::Ready(output) => Poll::Ready(Some(output)),
+                Poll::Pending => interrupt.as_mut().poll(cx).map(|_| None),
+            })
+            .await
+        });
+        drop(second);
+        outcome?.ok_or(LoopError::Interrupted)
+    }
+}
+
+/// Has the second Ctrl-C end the process, inside the signal handler: no loop is needed for it.
+struct SecondInterrupt([SigId; 2]);
+
+impl SecondInterrupt {
+    fn arm() -> io::Result<Self> {
+        let seen = Arc::new(SignalFlag::new(false));
+        // In this order: the first delivery finds the flag not set, and then sets it.
+        let end = flag::register_conditional_default(SIGINT, Arc::clone(&seen))?;
+        let see = flag::register(SIGINT, seen).inspect_err(|_| {
+            low_level::unregister(end);
+        })?;
+        Ok(SecondInterrupt([end, see]))
+    }
+}
+
+impl Drop for SecondInterrupt {
+    fn drop(&mut self) {
+        for action in self.0 {
+            low_level::unregister(action);
+        }
+    }
 }
 
 /// Deliveries taken out of a socket pair in one go: more than ever come between two looks.

@@ -8,11 +8,15 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
+use std::sync::mpsc::{self, Sender};
 use std::thread;
 
-use garland::{LocalLoop, Runtime, TcpListener, TcpStream};
+use garland::{LocalLoop, Protocol, Runtime, TcpListener, TcpStream, Transport};
 
-use crate::support::{Trace, end, lent, run, run_until_stopped, turn};
+use crate::sockets::{any_port, connect, echo_once};
+use crate::support::{
+    Trace, background, end, end_background, lent, receive, run, run_until_stopped, turn,
+};
 
 /// A connected pair that does not block.
 fn pair() -> (UnixStream, UnixStream) {
@@ -428,6 +432,48 @@ fn io_05_a_socket_of_the_runtime_is_refused() {
             assert_eq!(accepted.read(&mut buf).await.expect("connected"), 1);
         });
         end(runtime);
+    }
+}
+
+/// Tries to watch its own connection.
+struct Meddler(Sender<ErrorKind>);
+
+impl Protocol for Meddler {
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) {
+        let local = LocalLoop::current().expect("inside a loop");
+        let refused = transport.with_fd(|fd| {
+            assert!(!local.remove_reader(&fd), "there is none");
+            let as_reader = local.add_reader(&fd, || {});
+            let as_writer = local.add_writer(&fd, || {});
+            [as_reader, as_writer].map(|refused| refused.expect_err("it is the transport's"))
+        });
+        for error in refused.expect("it is not lost") {
+            self.0.send(error.kind()).expect("the test waits");
+        }
+        transport.write(data);
+    }
+}
+
+#[test]
+fn io_05_a_descriptor_of_a_live_transport_is_refused() {
+    for loops in [1, 2, 4] {
+        let runtime = background(loops);
+        let (sender, receiver) = mpsc::channel();
+        let server = runtime.handle().create_server(any_port(), move |_local| {
+            let sender = sender.clone();
+            move || Meddler(sender.clone())
+        });
+        let server = server.expect("a free port exists");
+        let mut client = connect(server.local_addr());
+        echo_once(&mut client, b"still works");
+        echo_once(&mut client, b"still works");
+        for _ in 0..4 {
+            let kind = receive(&receiver, runtime.handle());
+            assert_eq!(kind, ErrorKind::ResourceBusy);
+        }
+        drop(client);
+        server.close();
+        end_background(runtime);
     }
 }
 
