@@ -141,11 +141,7 @@ impl SignalHandler {
 impl IoHandler for SignalHandler {
     fn handle_ready(self: Rc<Self>, _ready: Ready) {
         // All of it before the call: what comes during the call is another edge.
-        let mut has_news = false;
-        while let Ok(1..) = take_news(&self.news) {
-            has_news = true;
-        }
-        if has_news {
+        if take_news(&self.news).is_ok() {
             self.callback.call(&self.local);
         }
     }
@@ -199,10 +195,7 @@ impl Signal {
     /// None that is known: those of reading a socket pair.
     pub async fn recv(&self) -> io::Result<()> {
         let receive = |news: &UnixStream| {
-            let mut count = take_news(news)?;
-            while count == NEWS_AT_ONCE {
-                count = take_news(news).unwrap_or(0);
-            }
+            take_news(news)?;
             Ok(((), Extent::Short))
         };
         poll_fn(|cx| self.news.poll_io(cx, Interest::Read, receive)).await
@@ -302,11 +295,14 @@ impl Drop for SecondInterrupt {
     }
 }
 
-/// Deliveries taken out of a socket pair in one go: more than ever come between two looks.
-const NEWS_AT_ONCE: usize = 64;
-
-fn take_news(mut news: &UnixStream) -> io::Result<usize> {
-    news.read(&mut [0; NEWS_AT_ONCE])
+/// Takes out all deliveries: at least one, or would-block.
+fn take_news(mut news: &UnixStream) -> io::Result<()> {
+    let mut buf = [0; 64];
+    let mut count = news.read(&mut buf)?;
+    while count > 0 {
+        count = news.read(&mut buf).unwrap_or(0);
+    }
+    Ok(())
 }
 
 /// A signal without its default action, as long as this lives.

@@ -4,7 +4,7 @@
 //! blocking calls of every other test.
 
 use std::cell::Cell;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
@@ -49,19 +49,33 @@ fn is_victim() -> bool {
     std::env::var_os(VICTIM).is_some()
 }
 
+const LAST_WORDS: &str = "the next one is to end it";
+
+/// Sends the signal that is to end this process; one that ends it before is a failure.
+fn send_last(signal: Signal) {
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{LAST_WORDS}").expect("a pipe");
+    stdout.flush().expect("a pipe");
+    send(signal);
+}
+
 /// The signal that ended this test in a process of its own, if one did.
 fn killed_by(name: &str) -> Option<i32> {
     let program = std::env::current_exe().expect("a running program has a path");
     let mut child = Command::new(program)
-        .args([name, "--exact", "--test-threads=1"])
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env(VICTIM, "1")
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .expect("this program can be started again");
     let begun = Instant::now();
     loop {
         if let Some(status) = child.try_wait().expect("it is our child") {
+            let mut output = String::new();
+            let mut stdout = child.stdout.take().expect("it is piped");
+            stdout.read_to_string(&mut output).expect("text");
+            assert!(output.contains(LAST_WORDS), "{name} ended early: {output}");
             return status.signal();
         }
         if begun.elapsed() > LIMIT {
@@ -233,7 +247,7 @@ fn sig_03_removal_restores_the_default_action() {
     send(Signal::USR1);
     turn_until(&runtime, "the handler runs", || count.get() == 1);
     assert!(runtime.local().remove_signal_handler(USR1));
-    send(Signal::USR1);
+    send_last(Signal::USR1);
     thread::sleep(LIMIT);
 }
 
@@ -322,7 +336,7 @@ fn sig_05_closing_the_loop_removes_all_handlers() {
     turn_until(&runtime, "the handler runs", || count.get() == 1);
     end(runtime);
     if Rc::strong_count(&count) == 1 && Rc::strong_count(&other) == 1 {
-        send(Signal::HUP);
+        send_last(Signal::HUP);
     }
     thread::sleep(2 * LIMIT);
 }
@@ -354,7 +368,7 @@ fn sig_05_a_signal_of_two_runtimes_is_caught_until_both_let_go() {
     turn(&first);
     let last = second.local().remove_signal_handler(USR2);
     if last && of_first.get() == 1 {
-        send(Signal::USR2);
+        send_last(Signal::USR2);
     }
     thread::sleep(2 * LIMIT);
 }
@@ -512,7 +526,7 @@ fn sig_03_ctrl_c_is_caught_while_somebody_waits_for_it() {
         waiting.await.expect("a socket pair");
     });
     end(runtime);
-    send(Signal::INT);
+    send_last(Signal::INT);
     thread::sleep(LIMIT);
 }
 
@@ -577,7 +591,7 @@ fn sig_08_the_second_ctrl_c_ends_the_process_though_main_is_stuck() {
     let survived = lent(1).run_interruptible(async {
         send(Signal::INT);
         // Still here: the first one only asks.
-        send(Signal::INT);
+        send_last(Signal::INT);
         thread::sleep(2 * LIMIT);
     });
     survived.expect("not reached");
@@ -593,7 +607,7 @@ fn sig_08_the_second_ctrl_c_ends_the_process_while_the_runtime_ends() {
     let outcome = lent(1).run_interruptible(async {
         // Dropped by the end of the runtime, after main.
         let at_the_end = OnDrop(Some(|| {
-            send(Signal::INT);
+            send_last(Signal::INT);
             thread::sleep(2 * LIMIT);
         }));
         drop(garland::spawn_local(async move {
@@ -617,6 +631,6 @@ fn sig_08_after_the_run_ctrl_c_has_its_default_action() {
     lent(1)
         .run_interruptible(async {})
         .expect("nobody pressed it");
-    send(Signal::INT);
+    send_last(Signal::INT);
     thread::sleep(LIMIT);
 }
