@@ -11,11 +11,11 @@ use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use garland::{Builder, LocalLoop, LoopError, Pin, Runtime};
+use garland::{Builder, LocalLoop, Pin, Runtime};
 use rustix::process::{Signal, getpid, kill_process};
 
 use crate::sockets::is_alone;
-use crate::support::{LIMIT, Trace, background, end, end_background, join, ledger, lent, run};
+use crate::support::{LIMIT, Trace, background, end, end_background, join, lent, run};
 use crate::support::{run_until_stopped, turn, wait_until};
 
 const USR1: i32 = Signal::USR1.as_raw();
@@ -23,7 +23,7 @@ const USR2: i32 = Signal::USR2.as_raw();
 const HUP: i32 = Signal::HUP.as_raw();
 const TERM: i32 = Signal::TERM.as_raw();
 
-fn send(signal: Signal) {
+pub(crate) fn send(signal: Signal) {
     kill_process(getpid(), signal).expect("a process may signal itself");
 }
 
@@ -45,14 +45,14 @@ fn turn_until(runtime: &Runtime, what: &str, condition: impl Fn() -> bool) {
 /// Set in a process that a signal is to end.
 const VICTIM: &str = "GARLAND_IT_VICTIM";
 
-fn is_victim() -> bool {
+pub(crate) fn is_victim() -> bool {
     std::env::var_os(VICTIM).is_some()
 }
 
 const LAST_WORDS: &str = "the next one is to end it";
 
 /// Sends the signal that is to end this process; one that ends it before is a failure.
-fn send_last(signal: Signal) {
+pub(crate) fn send_last(signal: Signal) {
     let mut stdout = std::io::stdout();
     writeln!(stdout, "{LAST_WORDS}").expect("a pipe");
     stdout.flush().expect("a pipe");
@@ -60,7 +60,7 @@ fn send_last(signal: Signal) {
 }
 
 /// The signal that ended this test in a process of its own, if one did.
-fn killed_by(name: &str) -> Option<i32> {
+pub(crate) fn killed_by(name: &str) -> Option<i32> {
     let program = std::env::current_exe().expect("a running program has a path");
     let mut child = Command::new(program)
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
@@ -526,111 +526,6 @@ fn sig_03_ctrl_c_is_caught_while_somebody_waits_for_it() {
         waiting.await.expect("a socket pair");
     });
     end(runtime);
-    send_last(Signal::INT);
-    thread::sleep(LIMIT);
-}
-
-#[test]
-fn sig_08_the_first_ctrl_c_cancels_main_and_ends_with_interrupted() {
-    if !is_alone("signals::sig_08_the_first_ctrl_c_cancels_main_and_ends_with_interrupted") {
-        return;
-    }
-    for loops in [1, 2, 4] {
-        let runtime = lent(loops);
-        let (handle, watched) = (runtime.handle().clone(), runtime.handle().clone());
-        let trace = Trace::new();
-        let noting = trace.clone();
-        let home = thread::current().id();
-        let main = async move {
-            let _guard = OnDrop(Some(move || {
-                assert_eq!(thread::current().id(), home);
-                assert!(LocalLoop::current().is_some(), "on the loop");
-                noting.note("main is dropped");
-            }));
-            drop(garland::spawn(std::future::pending::<()>()));
-            std::future::pending::<u8>().await
-        };
-        let sender = thread::spawn(move || {
-            let parked = || watched.stats().loops[0].is_parked;
-            wait_until("loop 0 sleeps", &watched, parked);
-            send(Signal::INT);
-        });
-        let outcome = runtime.run_interruptible(main);
-        assert_eq!(outcome, Err(LoopError::Interrupted));
-        assert_eq!(trace.take(), ["main is dropped"]);
-        sender.join().expect("it only sends");
-        ledger(&handle.stats());
-    }
-}
-
-/// Calls what it holds when it is dropped.
-struct OnDrop<F: FnOnce()>(Option<F>);
-
-impl<F: FnOnce()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        self.0.take().expect("dropped once")();
-    }
-}
-
-#[test]
-fn sig_08_without_ctrl_c_the_result_is_that_of_main() {
-    if is_alone("signals::sig_08_without_ctrl_c_the_result_is_that_of_main") {
-        for loops in [1, 2, 4] {
-            assert_eq!(lent(loops).run_interruptible(async { 42 }), Ok(42));
-        }
-    }
-}
-
-#[test]
-fn sig_08_the_second_ctrl_c_ends_the_process_though_main_is_stuck() {
-    const NAME: &str = "signals::sig_08_the_second_ctrl_c_ends_the_process_though_main_is_stuck";
-    if !is_victim() {
-        assert_eq!(killed_by(NAME), Some(Signal::INT.as_raw()));
-        return;
-    }
-    let survived = lent(1).run_interruptible(async {
-        send(Signal::INT);
-        // Still here: the first one only asks.
-        send_last(Signal::INT);
-        thread::sleep(2 * LIMIT);
-    });
-    survived.expect("not reached");
-}
-
-#[test]
-fn sig_08_the_second_ctrl_c_ends_the_process_while_the_runtime_ends() {
-    const NAME: &str = "signals::sig_08_the_second_ctrl_c_ends_the_process_while_the_runtime_ends";
-    if !is_victim() {
-        assert_eq!(killed_by(NAME), Some(Signal::INT.as_raw()));
-        return;
-    }
-    let outcome = lent(1).run_interruptible(async {
-        // Dropped by the end of the runtime, after main.
-        let at_the_end = OnDrop(Some(|| {
-            send_last(Signal::INT);
-            thread::sleep(2 * LIMIT);
-        }));
-        drop(garland::spawn_local(async move {
-            let _kept = at_the_end;
-            std::future::pending::<()>().await;
-        }));
-        garland::yield_now().await;
-        send(Signal::INT);
-        std::future::pending::<()>().await;
-    });
-    outcome.expect("not reached");
-}
-
-#[test]
-fn sig_08_after_the_run_ctrl_c_has_its_default_action() {
-    const NAME: &str = "signals::sig_08_after_the_run_ctrl_c_has_its_default_action";
-    if !is_victim() {
-        assert_eq!(killed_by(NAME), Some(Signal::INT.as_raw()));
-        return;
-    }
-    lent(1)
-        .run_interruptible(async {})
-        .expect("nobody pressed it");
     send_last(Signal::INT);
     thread::sleep(LIMIT);
 }
