@@ -7,6 +7,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A call on a loop that its present state does not allow.
@@ -73,29 +74,99 @@ impl std::error::Error for BuildError {
 #[derive(Debug)]
 pub struct NetError {
     tried: &'static str,
-    addr: Option<SocketAddr>,
+    at: At,
     error: io::Error,
+    attempts: Vec<NetError>,
+}
+
+/// What a call on the network was aimed at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum At {
+    Nowhere,
+    Internet(SocketAddr),
+    /// A socket file.
+    Path(PathBuf),
+    /// An abstract name, or a host and a port to look up.
+    Name(String),
+}
+
+impl From<Option<SocketAddr>> for At {
+    fn from(addr: Option<SocketAddr>) -> Self {
+        addr.map_or(At::Nowhere, At::Internet)
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            At::Nowhere => Ok(()),
+            At::Internet(addr) => addr.fmt(f),
+            At::Path(path) => path.display().fmt(f),
+            At::Name(name) => f.write_str(name),
+        }
+    }
 }
 
 impl NetError {
-    pub(crate) fn new(tried: &'static str, addr: Option<SocketAddr>, error: io::Error) -> Self {
-        NetError { tried, addr, error }
+    pub(crate) fn new(tried: &'static str, at: impl Into<At>, error: io::Error) -> Self {
+        NetError {
+            tried,
+            at: at.into(),
+            error,
+            attempts: Vec::new(),
+        }
     }
 
     /// The loops that were to do it are closed.
-    pub(crate) fn closed(tried: &'static str, addr: Option<SocketAddr>) -> Self {
+    pub(crate) fn closed(tried: &'static str, at: impl Into<At>) -> Self {
         let closed = io::Error::new(io::ErrorKind::NotConnected, "the runtime is closed");
-        NetError::new(tried, addr, closed)
+        NetError::new(tried, at, closed)
     }
 
-    /// The kind of the underlying error.
+    /// CONN-03: one failure is itself, and so are several that say the same; others become one error
+    /// that tells them all.
+    pub(crate) fn of_attempts(tried: &'static str, mut attempts: Vec<NetError>) -> Self {
+        let texts: Vec<String> = attempts.iter().map(NetError::to_string).collect();
+        let Some(first) = attempts.first() else {
+            let nothing = io::Error::new(io::ErrorKind::InvalidInput, "no address was given");
+            return NetError::new(tried, At::Nowhere, nothing);
+        };
+        if texts.iter().all(|text| *text == texts[0]) {
+            return attempts.swap_remove(0);
+        }
+        let error = io::Error::new(first.kind(), texts.join("; "));
+        NetError {
+            attempts,
+            ..NetError::new(tried, At::Nowhere, error)
+        }
+    }
+
+    /// The kind of the underlying error; of the first one, if several addresses were tried.
     pub fn kind(&self) -> io::ErrorKind {
         self.error.kind()
     }
 
     /// The address that was tried, if there was one.
     pub fn addr(&self) -> Option<SocketAddr> {
-        self.addr
+        match self.at {
+            At::Internet(addr) => Some(addr),
+            _ => None,
+        }
+    }
+
+    /// The socket file that was tried, if there was one.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.at {
+            At::Path(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// What each address said, in the order of the addresses, if there were several and they did not
+    /// all say the same.
+    #[doc(alias = "all_errors")]
+    pub fn attempts(&self) -> &[NetError] {
+        &self.attempts
     }
 
     /// The error of the operating system.
@@ -106,9 +177,9 @@ impl NetError {
 
 impl fmt::Display for NetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.addr {
-            Some(addr) => write!(f, "cannot {} {addr}: {}", self.tried, self.error),
-            None => write!(f, "cannot {}: {}", self.tried, self.error),
+        match &self.at {
+            At::Nowhere => write!(f, "cannot {}: {}", self.tried, self.error),
+            at => write!(f, "cannot {} {at}: {}", self.tried, self.error),
         }
     }
 }

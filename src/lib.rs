@@ -107,9 +107,9 @@ pub use crate::config::{Pin, TurnBudget};
 pub use crate::driver::clock::ManualClock;
 pub use crate::error::{BuildError, LoopError, NetError, TimedOut};
 pub use crate::net::{
-    ListenOptions, ReadHalf, Server, ServerStats, SocketName, TcpListener, TcpStream, WriteHalf,
-    sock_accept, sock_connect, sock_recv, sock_recv_into, sock_recvfrom, sock_recvfrom_into,
-    sock_sendall, sock_sendto,
+    ConnectOptions, ListenOptions, ReadHalf, Server, ServerStats, SocketName, TcpListener,
+    TcpStream, UnixListenOptions, UnixListener, UnixStream, WriteHalf, sock_accept, sock_connect,
+    sock_recv, sock_recv_into, sock_recvfrom, sock_recvfrom_into, sock_sendall, sock_sendto,
 };
 pub use crate::runtime::{
     BackgroundRuntime, Builder, CallHandle, ErrorContext, ExceptionHandler, Executor, LocalLoop,

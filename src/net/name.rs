@@ -9,7 +9,10 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use rustix::net::SocketAddrAny;
 use socket2::{SockAddr, SockRef};
+
+use crate::error::At;
 
 /// The name of one end of a stream connection.
 ///
@@ -55,6 +58,14 @@ impl SocketName {
         Ok(SockRef::from(&socket).peer_addr()?.into())
     }
 
+    /// What the peer that came with an accepted `socket` is called: given with it, or asked for.
+    pub(crate) fn of_accepted(socket: impl AsFd, peer: Option<SocketAddrAny>) -> io::Result<Self> {
+        match peer.map(SocketAddr::try_from) {
+            Some(Ok(addr)) => Ok(SocketName::Inet(addr)),
+            _ => SocketName::of_peer(socket),
+        }
+    }
+
     /// What `socket` itself is called.
     pub(crate) fn of_own(socket: impl AsFd) -> io::Result<Self> {
         Ok(SockRef::from(&socket).local_addr()?.into())
@@ -64,6 +75,16 @@ impl SocketName {
 impl From<SocketAddr> for SocketName {
     fn from(addr: SocketAddr) -> Self {
         SocketName::Inet(addr)
+    }
+}
+
+impl From<&SocketName> for At {
+    fn from(name: &SocketName) -> Self {
+        match name {
+            SocketName::Inet(addr) => At::Internet(*addr),
+            SocketName::Path(path) => At::Path(path.to_path_buf()),
+            SocketName::Abstract(_) | SocketName::Unnamed => At::Name(name.to_string()),
+        }
     }
 }
 

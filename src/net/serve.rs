@@ -8,7 +8,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -19,9 +19,12 @@ use pin_project_lite::pin_project;
 use crate::driver::Registration;
 use crate::error::NetError;
 use crate::net::accept::{ACCEPTS_PER_TURN, AcceptError, Backoff, FULL_PAUSE};
+use crate::net::listen::{Bound, ListenOptions, ListenSocket};
 use crate::net::server::{ListenerGuard, OpenGuard, Server, ServerCore};
-use crate::net::socket::{self, ListenOptions, ListenSocket};
+use crate::net::socket;
+use crate::net::stream::Stream;
 use crate::net::tcp::{TcpStream, poll_accept};
+use crate::net::unix::{UnixListenOptions, UnixStream};
 use crate::runtime::{LocalLoop, LoopHandle, spawn, yield_now};
 use crate::time::sleep;
 
@@ -65,28 +68,63 @@ impl LoopHandle {
         H: Fn(TcpStream) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let listen = listen.into();
-        let rows = listen.bind(self.loops())?;
-        let addrs = rows.iter().map(|row| row[0].addr).collect();
-        let core = ServerCore::new(addrs, listen.max_connections);
-        let server = Server::new(Arc::clone(&core));
-        for (id, socket) in rows.into_iter().flat_map(|row| row.into_iter().enumerate()) {
-            let addr = socket.addr;
-            let home = self.on(id);
-            let registered = home.register(socket);
-            let socket = registered.map_err(|error| {
-                // The listeners before it serve already: nothing listens after an error.
-                server.close();
-                NetError::new("register", Some(addr), error)
-            })?;
-            let listener = TaskListener::new(socket, &core, listen.nodelay);
-            if home.spawn(listener.run(handler.clone())).id().is_none() {
-                server.close();
-                return Err(NetError::closed("serve on", Some(addr)));
-            }
-        }
-        Ok(server)
+        let bound = listen.into().bind(self.loops())?;
+        serve_on(self, bound, TcpStream::from, handler)
     }
+
+    /// The same for Unix sockets. All loops accept from one queue, and the loop that comes first
+    /// takes a connection.
+    ///
+    /// # Errors
+    /// A path that cannot be bound.
+    pub fn serve_unix<H, F>(
+        &self,
+        listen: impl Into<UnixListenOptions>,
+        handler: H,
+    ) -> Result<Server, NetError>
+    where
+        H: Fn(UnixStream) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let bound = listen.into().bind(self.loops())?;
+        serve_on(self, bound, UnixStream::from, handler)
+    }
+}
+
+fn serve_on<S, H, F>(
+    handle: &LoopHandle,
+    mut bound: Bound,
+    of_kind: fn(Stream) -> S,
+    handler: H,
+) -> Result<Server, NetError>
+where
+    S: 'static,
+    H: Fn(S) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let everyone = handle.clone();
+    // Each connection sees, when it is polled, that it is to end.
+    let core = ServerCore::new(&bound, Box::new(move |_core, _how| everyone.wake_tasks()));
+    for id in (0..handle.loops()).rev() {
+        let sockets = bound.take_last();
+        let (home, handler) = (handle.on(id), handler.clone());
+        core.on_start(Box::new(move |core| {
+            for socket in sockets {
+                let name = socket.name.clone();
+                socket.listen(bound.common.backlog)?;
+                let registered = home.register(socket);
+                let socket = registered.map_err(|error| NetError::new("register", &name, error))?;
+                let handler = handler.clone();
+                let listener = TaskListener::new(socket, core);
+                let serving = listener.run(move |stream| handler(of_kind(stream)));
+                if home.spawn(serving).id().is_none() {
+                    return Err(NetError::closed("serve on", &name));
+                }
+            }
+            Ok(())
+        }));
+    }
+    Server::of(core, bound.common)
 }
 
 /// What a listener meets next.
@@ -101,21 +139,19 @@ enum Next {
 struct TaskListener {
     socket: Registration<ListenSocket>,
     core: Arc<ServerCore>,
-    nodelay: bool,
     /// Woken by `Server::close`.
     closed: Arc<AtomicWaker>,
     _guard: ListenerGuard,
 }
 
 impl TaskListener {
-    fn new(socket: Registration<ListenSocket>, core: &Arc<ServerCore>, nodelay: bool) -> Self {
+    fn new(socket: Registration<ListenSocket>, core: &Arc<ServerCore>) -> Self {
         let closed = Arc::new(AtomicWaker::new());
         let closer = Arc::clone(&closed);
         core.on_close(Box::new(move || closer.wake()));
         TaskListener {
             socket,
             core: Arc::clone(core),
-            nodelay,
             closed,
             _guard: core.add_listener(),
         }
@@ -123,7 +159,7 @@ impl TaskListener {
 
     async fn run<H, F>(self, handler: H)
     where
-        H: Fn(TcpStream) -> F,
+        H: Fn(Stream) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
         let mut backoff = Backoff::new();
@@ -144,7 +180,7 @@ impl TaskListener {
                         AcceptError::Pause if self.core.is_closing() => return,
                         AcceptError::Pause => Some(backoff.take()),
                         AcceptError::Fatal => {
-                            tracing::error!(%error, addr = %self.socket.io().addr, "listener broken");
+                            tracing::error!(%error, name = %self.socket.io().name, "listener broken");
                             return;
                         }
                     }
@@ -167,12 +203,12 @@ impl TaskListener {
         let Some(place) = self.core.reserve() else {
             return Poll::Ready(Some(Next::Full));
         };
-        let accepted = match poll_accept(&self.socket, self.nodelay, cx) {
+        let accepted = match poll_accept(&self.socket, cx) {
             Poll::Ready(accepted) => accepted,
             Poll::Pending if self.core.is_closing() => {
                 // The queue itself is asked: the loop that would tell of a connection may be stuck,
                 // or not have looked since it came (MC-08).
-                match socket::accept(self.socket.io(), self.nodelay) {
+                match socket::accept(self.socket.io()) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         return Poll::Ready(None);
                     }
@@ -187,25 +223,38 @@ impl TaskListener {
         }))
     }
 
-    /// Waits until there may be room again, or as long as the server is not closing.
+    /// Waits until there may be room again, or the server closes.
     async fn rest(&self, first: Duration) {
-        sleep(first).await;
+        self.pause(first).await;
         while self.core.is_full() && !self.core.is_closing() {
-            sleep(FULL_PAUSE).await;
+            self.pause(FULL_PAUSE).await;
         }
+    }
+
+    async fn pause(&self, pause: Duration) {
+        let mut timer = pin!(sleep(pause));
+        poll_fn(|cx| {
+            self.closed.register(cx.waker());
+            if self.core.is_closing() {
+                return Poll::Ready(());
+            }
+            timer.as_mut().poll(cx)
+        })
+        .await;
     }
 
     fn hand_over<H, F>(&self, fd: OwnedFd, open: OpenGuard, handler: &H)
     where
-        H: Fn(TcpStream) -> F,
+        H: Fn(Stream) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
-        match TcpStream::register(fd) {
+        match Stream::register(fd) {
             Ok(stream) => match catch_unwind(AssertUnwindSafe(|| handler(stream))) {
                 // Detached: it ends by itself, or with the runtime.
                 Ok(connection) => drop(spawn(Serving {
                     connection,
-                    _open: open,
+                    clients_ended: self.core.clients_ended(),
+                    open,
                 })),
                 // SRV-11: that connection is closed, serving goes on.
                 Err(payload) => report_panic(payload),
@@ -230,7 +279,9 @@ pin_project! {
     struct Serving<F> {
         #[pin]
         connection: F,
-        _open: OpenGuard,
+        // What it was when the connection began.
+        clients_ended: u32,
+        open: OpenGuard,
     }
 }
 
@@ -238,6 +289,11 @@ impl<F: Future<Output = ()>> Future for Serving<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.project().connection.poll(cx)
+        let this = self.project();
+        if this.open.server().clients_ended() != *this.clients_ended {
+            // SRV-14: ending it drops the connection.
+            return Poll::Ready(());
+        }
+        this.connection.poll(cx)
     }
 }

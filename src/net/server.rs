@@ -1,17 +1,30 @@
-//! A server as its owner sees it: addresses, counts, closing. What its listeners do is decided by the
-//! task model ([`serve`](super::serve)) or by the transports above.
+//! A server as its owner sees it: addresses, counts, starting and ending. What its listeners do is
+//! decided by the task model ([`serve`](super::serve)) or by the transports above.
+//!
+//! ```text
+//!   bound ──start_serving()──> serving ──close()──> closing ──accept queues empty──> closed
+//!     └──────────────────close()────────────────────────────────────────────────────^
+//! ```
 
 use std::fmt;
+use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::atomics::{AtomicBool, AtomicU64, Ordering};
+use event_listener::{Event, EventListener, Listener};
 
-/// A running server: one listener for each loop and address. Clones are the same server.
+use crate::atomics::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::error::NetError;
+use crate::net::listen::{Bound, Common};
+use crate::net::name::SocketName;
+
+/// A running server: one listener for each loop and address. Clones are the same server, on any
+/// thread.
 ///
 /// Dropping it changes nothing: the server serves until [`close`](Server::close) or the end of its
-/// runtime.
+/// runtime; [`scope`](Server::scope) ties it to a piece of code.
 #[derive(Clone)]
 pub struct Server {
     core: Arc<ServerCore>,
@@ -31,28 +44,108 @@ pub struct ServerStats {
     pub accept_errors: u64,
     /// Times a listener paused, for want of descriptors or at the limit of connections.
     pub accept_pauses: u64,
-    /// Listeners that still accept.
+    /// Listeners that are not closed.
     pub listeners: u64,
 }
 
 impl Server {
-    pub(crate) fn new(core: Arc<ServerCore>) -> Self {
-        Server { core }
+    /// A server whose listeners are known to `core`; serving, if it is to serve at once.
+    pub(crate) fn of(core: Arc<ServerCore>, common: Common) -> Result<Self, NetError> {
+        let server = Server { core };
+        if common.start_serving {
+            server.start_serving()?;
+        }
+        Ok(server)
     }
 
-    /// The addresses really bound, one for each address asked for.
+    /// The addresses really bound, one for each address asked for. Still known when they are closed;
+    /// none for a server of Unix sockets.
+    #[doc(alias = "sockets")]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.core.addrs
     }
 
     /// The first address bound.
+    ///
+    /// # Panics
+    /// For a server of Unix sockets, which has a [`local_name`](Server::local_name) only.
     pub fn local_addr(&self) -> SocketAddr {
-        self.core.addrs[0]
+        let first = self.core.addrs.first();
+        *first.expect("a server of Unix sockets has no address")
+    }
+
+    /// What the first socket is called: its address, or the socket file of a server of Unix sockets.
+    pub fn local_name(&self) -> &SocketName {
+        &self.core.names[0]
     }
 
     /// What it has done so far.
     pub fn stats(&self) -> ServerStats {
         self.core.stats()
+    }
+
+    /// Whether new connections are accepted: not before [`start_serving`](Server::start_serving), and
+    /// not from [`close`](Server::close) on.
+    pub fn is_serving(&self) -> bool {
+        let live = self.core.lock();
+        live.phase == Phase::Serving && live.listeners > 0
+    }
+
+    /// Begins to listen, if it was made with `start_serving(false)`. Returns once it listens; while it
+    /// serves already it does nothing.
+    ///
+    /// # Errors
+    /// The server is closed, its runtime is, or the system refuses; then nothing listens.
+    pub fn start_serving(&self) -> Result<(), NetError> {
+        let (starters, _not_over) = self.core.begin_serving()?;
+        let started = starters.into_iter().try_for_each(|start| start(&self.core));
+        if started.is_err() {
+            self.close();
+        }
+        started
+    }
+
+    /// Begins to listen if need be, and serves until the server is closed, by whomever, and its last
+    /// connection has ended: give that wait a [`timeout`](crate::timeout()), or end the connections by
+    /// [`close_clients`](Server::close_clients).
+    ///
+    /// Dropping the future closes the server and leaves its connections alone.
+    ///
+    /// # Errors
+    /// Those of [`start_serving`](Server::start_serving), and a second call while one is waiting.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # let runtime = garland::Builder::new().loops(1).build()?;
+    /// let listen: garland::ListenOptions = "127.0.0.1:0".parse()?;
+    /// let server = runtime.handle().serve(listen, |_stream| async {})?;
+    /// let closer = server.clone();
+    /// runtime.local().call_later(Duration::from_millis(1), move || closer.close());
+    /// runtime.block_on(server.serve_forever())??;
+    /// assert!(!server.is_serving());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub async fn serve_forever(&self) -> Result<(), NetError> {
+        let _turn = ForeverGuard::enter(self)?;
+        self.start_serving()?;
+        self.wait_closed().await;
+        Ok(())
+    }
+
+    /// Runs `body`, then closes the server and waits for its connections. Begins to listen if need
+    /// be. Dropping the future closes the server.
+    ///
+    /// # Errors
+    /// Those of [`start_serving`](Server::start_serving); then `body` is dropped.
+    #[doc(alias = "__aexit__")]
+    pub async fn scope<F: Future>(&self, body: F) -> Result<F::Output, NetError> {
+        let closing = CloseGuard(self);
+        self.start_serving()?;
+        let output = body.await;
+        drop(closing);
+        self.wait_closed().await;
+        Ok(output)
     }
 
     /// Stops accepting: what is in the accept queues is still taken, then the listeners are closed.
@@ -61,64 +154,165 @@ impl Server {
         self.core.close();
     }
 
-    /// Blocks this thread until the listeners are closed and no connection is open, or until `limit`
-    /// is over; true in the first case. Not for use on a loop: it would wait for itself.
+    /// Closes every connection that is open now: what they have buffered is still sent. New ones are
+    /// accepted as before. From any thread, returns at once.
+    ///
+    /// A task of [`serve`](crate::LoopHandle::serve) has no buffer that outlives it, so it ends as by
+    /// [`abort_clients`](Server::abort_clients).
+    pub fn close_clients(&self) {
+        self.core.end_clients(EndClients::Close);
+    }
+
+    /// Ends every connection that is open now; what they have buffered is thrown away. New ones are
+    /// accepted as before. From any thread, returns at once.
+    ///
+    /// A task of [`serve`](crate::LoopHandle::serve) is dropped where it waits, as by a cancel.
+    pub fn abort_clients(&self) {
+        self.core.end_clients(EndClients::Abort);
+    }
+
+    /// Waits until the server is closed and no connection is open. Any number of tasks may wait, on
+    /// any loop or none; afterwards it returns at once. Dropping the future changes nothing.
+    pub async fn wait_closed(&self) {
+        if let Some(closed) = self.core.listen_until_closed() {
+            closed.await;
+        }
+    }
+
+    /// Blocks this thread until the server is closed and no connection is open, or until `limit` is
+    /// over; true in the first case. Not for use on a loop: it would wait for itself.
     pub fn wait_idle(&self, limit: Duration) -> bool {
-        self.core.wait_idle(limit)
+        let Some(closed) = self.core.listen_until_closed() else {
+            return true;
+        };
+        // What is over stays over: one notice is enough.
+        closed.wait_timeout(limit).is_some() || self.core.listen_until_closed().is_none()
     }
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
-            .field("addrs", &self.core.addrs)
+            .field("names", &self.core.names)
             .field("stats", &self.stats())
             .finish()
     }
 }
 
+/// Closes the server at the end of a scope, however it ends.
+struct CloseGuard<'a>(&'a Server);
+
+impl Drop for CloseGuard<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// The one `serve_forever` of a server.
+struct ForeverGuard<'a>(&'a Server);
+
+impl<'a> ForeverGuard<'a> {
+    fn enter(server: &'a Server) -> Result<Self, NetError> {
+        let mut live = server.core.lock();
+        if live.serves_forever {
+            return Err(server.core.misused("serve_forever() is waiting already"));
+        }
+        live.serves_forever = true;
+        Ok(ForeverGuard(server))
+    }
+}
+
+impl Drop for ForeverGuard<'_> {
+    fn drop(&mut self) {
+        self.0.core.lock().serves_forever = false;
+        self.0.close();
+    }
+}
+
+/// Makes the sockets of one loop listen.
+type Starter = Box<dyn FnOnce(&Arc<ServerCore>) -> Result<(), NetError> + Send>;
+
 /// Tells one listener to close.
 type Closer = Box<dyn FnOnce() + Send>;
 
+/// Ends the connections of a server, as its model does that.
+type ClientEnder = Box<dyn Fn(&Arc<ServerCore>, EndClients) + Send + Sync>;
+
+/// How connections are ended for their server's sake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EndClients {
+    Close,
+    Abort,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Bound,
+    Serving,
+    Closing,
+}
+
 /// What the listeners and connections of one server share.
 pub(crate) struct ServerCore {
+    names: Vec<SocketName>,
+    /// Those of the names that are addresses.
     addrs: Vec<SocketAddr>,
     max_connections: u64,
     /// Set by `close` (Release), read by listeners (Acquire).
     closing: AtomicBool,
+    /// How often the clients were ended. Written by any thread (Release), read by the connections of
+    /// the task model (Acquire), each of which remembers what it was at its beginning.
+    clients_ended: AtomicU32,
     accepted: AtomicU64,
     accept_errors: AtomicU64,
     accept_pauses: AtomicU64,
+    end_clients: ClientEnder,
     live: Mutex<Live>,
-    idle: Condvar,
+    /// Notified when the last listener or connection is gone, and by `close`.
+    idle: Event,
 }
 
 struct Live {
+    phase: Phase,
+    serves_forever: bool,
     open: u64,
     /// Places kept for connections that are being accepted, if there is a limit.
     reserved: u64,
     closed: u64,
     listeners: u64,
+    starters: Vec<Starter>,
     closers: Vec<Closer>,
 }
 
+impl Live {
+    fn is_over(&self) -> bool {
+        self.phase != Phase::Bound && self.listeners == 0 && self.open == 0
+    }
+}
+
 impl ServerCore {
-    pub(crate) fn new(addrs: Vec<SocketAddr>, max_connections: usize) -> Arc<Self> {
+    pub(crate) fn new(bound: &Bound, end_clients: ClientEnder) -> Arc<Self> {
         Arc::new(ServerCore {
-            addrs,
-            max_connections: max_connections as u64,
+            addrs: bound.names.iter().filter_map(SocketName::as_inet).collect(),
+            names: bound.names.clone(),
+            max_connections: bound.common.max_connections as u64,
             closing: AtomicBool::new(false),
+            clients_ended: AtomicU32::new(0),
             accepted: AtomicU64::new(0),
             accept_errors: AtomicU64::new(0),
             accept_pauses: AtomicU64::new(0),
+            end_clients,
             live: Mutex::new(Live {
+                phase: Phase::Bound,
+                serves_forever: false,
                 open: 0,
                 reserved: 0,
                 closed: 0,
                 listeners: 0,
+                starters: Vec::new(),
                 closers: Vec::new(),
             }),
-            idle: Condvar::new(),
+            idle: Event::new(),
         })
     }
 
@@ -126,6 +320,11 @@ impl ServerCore {
     pub(crate) fn add_listener(self: &Arc<Self>) -> ListenerGuard {
         self.lock().listeners += 1;
         ListenerGuard(Arc::clone(self))
+    }
+
+    /// Has `starter` called when the server begins to serve. Only while the server is made.
+    pub(crate) fn on_start(&self, starter: Starter) {
+        self.lock().starters.push(starter);
     }
 
     /// Has `closer` called when the server closes: at once, if it does so already.
@@ -172,21 +371,57 @@ impl ServerCore {
         self.accept_pauses.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Changes whenever the clients there are shall end.
+    pub(crate) fn clients_ended(&self) -> u32 {
+        self.clients_ended.load(Ordering::Acquire)
+    }
+
+    /// What makes it serve, and a guard as of a listener: until the listeners are there it must not
+    /// seem to be over.
+    fn begin_serving(self: &Arc<Self>) -> Result<(Vec<Starter>, ListenerGuard), NetError> {
+        let mut live = self.lock();
+        let starters = match live.phase {
+            Phase::Bound => std::mem::take(&mut live.starters),
+            Phase::Serving => Vec::new(),
+            Phase::Closing => return Err(self.misused("the server is closed; make a new one")),
+        };
+        live.phase = Phase::Serving;
+        live.listeners += 1;
+        Ok((starters, ListenerGuard(Arc::clone(self))))
+    }
+
+    fn misused(&self, what: &'static str) -> NetError {
+        let error = io::Error::new(io::ErrorKind::InvalidInput, what);
+        NetError::new("serve on", &self.names[0], error)
+    }
+
     fn close(&self) {
         let mut live = self.lock();
         self.closing.store(true, Ordering::Release);
+        live.phase = Phase::Closing;
+        let starters = std::mem::take(&mut live.starters);
         let closers = std::mem::take(&mut live.closers);
-        drop(live);
+        self.announce(live);
+        // Sockets that have never listened.
+        drop(starters);
         for closer in closers {
             closer();
         }
     }
 
-    fn wait_idle(&self, limit: Duration) -> bool {
-        let is_busy = |live: &mut Live| live.listeners > 0 || live.open > 0;
-        let waited = self.idle.wait_timeout_while(self.lock(), limit, is_busy);
-        let (_live, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-        !timeout.timed_out()
+    fn end_clients(self: &Arc<Self>, how: EndClients) {
+        self.clients_ended.fetch_add(1, Ordering::Release);
+        (self.end_clients)(self, how);
+    }
+
+    /// `None` when the server is closed and nothing is open any more.
+    fn listen_until_closed(&self) -> Option<EventListener> {
+        if self.lock().is_over() {
+            return None;
+        }
+        let closed = self.idle.listen();
+        // It may have ended in between.
+        (!self.lock().is_over()).then_some(closed)
     }
 
     fn stats(&self) -> ServerStats {
@@ -205,9 +440,12 @@ impl ServerCore {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn announce_if_idle(&self, live: &Live) {
-        if live.listeners == 0 && live.open == 0 {
-            self.idle.notify_all();
+    /// Wakes those who wait for the end, if this is it; not under the lock.
+    fn announce(&self, live: MutexGuard<'_, Live>) {
+        let is_over = live.is_over();
+        drop(live);
+        if is_over {
+            self.idle.notify(usize::MAX);
         }
     }
 }
@@ -215,7 +453,7 @@ impl ServerCore {
 impl fmt::Debug for ServerCore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerCore")
-            .field("addrs", &self.addrs)
+            .field("names", &self.names)
             .finish_non_exhaustive()
     }
 }
@@ -228,7 +466,7 @@ impl Drop for ListenerGuard {
     fn drop(&mut self) {
         let mut live = self.0.lock();
         live.listeners -= 1;
-        self.0.announce_if_idle(&live);
+        self.0.announce(live);
     }
 }
 
@@ -261,11 +499,17 @@ impl Drop for Place {
 #[derive(Debug)]
 pub(crate) struct OpenGuard(Arc<ServerCore>);
 
+impl OpenGuard {
+    pub(crate) fn server(&self) -> &Arc<ServerCore> {
+        &self.0
+    }
+}
+
 impl Drop for OpenGuard {
     fn drop(&mut self) {
         let mut live = self.0.lock();
         live.open -= 1;
         live.closed += 1;
-        self.0.announce_if_idle(&live);
+        self.0.announce(live);
     }
 }

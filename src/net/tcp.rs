@@ -3,21 +3,21 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_io::{AsyncRead, AsyncWrite};
-use rustix::net::sockopt;
+use rustix::net::{SocketAddrAny, sockopt};
 use socket2::SockRef;
 
 use crate::driver::{Extent, Interest, Registration};
 use crate::error::NetError;
 use crate::net::accept::AcceptError;
-use crate::net::socket::{self, ListenSocket, PortUse};
-use crate::runtime::LocalLoop;
+use crate::net::connect::{ConnectOptions, connect};
+use crate::net::listen::{ListenSocket, listen_alone};
+use crate::net::socket;
+use crate::net::stream::{Stream, current_loop, futures_io_by_stream};
 
 /// A listening socket on the loop that made it.
 ///
@@ -44,6 +44,7 @@ use crate::runtime::LocalLoop;
 #[derive(Debug)]
 pub struct TcpListener {
     registration: Registration<ListenSocket>,
+    addr: SocketAddr,
 }
 
 impl TcpListener {
@@ -55,16 +56,19 @@ impl TcpListener {
     /// # Panics
     /// Outside a loop.
     pub fn bind(addr: SocketAddr) -> Result<Self, NetError> {
-        let listener = socket::listen_on(addr, 1024, PortUse::Alone)?;
+        let listener = listen_alone(addr)?;
         let registered = current_loop().register(listener);
         let registration =
             registered.map_err(|error| NetError::new("register", Some(addr), error))?;
-        Ok(TcpListener { registration })
+        let addr = socket::local_addr(registration.io());
+        let addr =
+            addr.map_err(|error| NetError::new("read the address bound for", None, error))?;
+        Ok(TcpListener { registration, addr })
     }
 
     /// The address really bound.
     pub fn local_addr(&self) -> SocketAddr {
-        self.registration.io().addr
+        self.addr
     }
 
     /// Waits for the next connection. The stream is registered with the loop that accepts it.
@@ -77,9 +81,12 @@ impl TcpListener {
     /// the listener is broken.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         loop {
-            let accepted = poll_fn(|cx| poll_accept(&self.registration, true, cx)).await;
+            let accepted = poll_fn(|cx| poll_accept(&self.registration, cx)).await;
             match accepted {
-                Ok((fd, peer)) => return Ok((TcpStream::register(fd)?, peer)),
+                Ok((fd, peer)) => {
+                    let peer = peer.ok_or(io::ErrorKind::ConnectionAborted)?;
+                    return Ok((TcpStream::register(fd)?, SocketAddr::try_from(peer)?));
+                }
                 Err(error) if AcceptError::of(&error) == AcceptError::Next => {}
                 Err(error) => return Err(error),
             }
@@ -89,74 +96,45 @@ impl TcpListener {
 
 pub(crate) fn poll_accept(
     listener: &Registration<ListenSocket>,
-    nodelay: bool,
     cx: &mut Context<'_>,
-) -> Poll<io::Result<(OwnedFd, SocketAddr)>> {
+) -> Poll<io::Result<(OwnedFd, Option<SocketAddrAny>)>> {
     listener.poll_io(cx, Interest::Read, |listener| {
-        Ok((socket::accept(listener, nodelay)?, Extent::Full))
+        Ok((socket::accept(listener)?, Extent::Full))
     })
-}
-
-fn current_loop() -> LocalLoop {
-    LocalLoop::current().expect("sockets are made inside a loop")
 }
 
 /// A TCP connection, for one task or two.
 ///
 /// Reading and writing take `&self`, so one task may read while another writes; two tasks in the
-/// same direction would steal each other's wake-ups. Also [`AsyncRead`] and [`AsyncWrite`] of
+/// same direction would steal each other's wake-ups. Also `AsyncRead` and `AsyncWrite` of
 /// `futures_io`, for the stream and for a reference to it. `TCP_NODELAY` is on.
 ///
 /// Dropping it closes the connection; what was written is still sent.
 pub struct TcpStream {
-    registration: Registration<OwnedFd>,
+    stream: Stream,
 }
 
 impl TcpStream {
-    /// Connects to the first address that answers, tried in order; on the loop that runs on this
-    /// thread. A host name is looked up by the system, which blocks this thread: give addresses
-    /// where that matters.
+    /// Connects to the first address that answers; on the loop that runs on this thread. An address,
+    /// several, or a host and a port, which are looked up without blocking the loop; everything else
+    /// is said by [`ConnectOptions`].
     ///
     /// Dropping the future closes the socket.
     ///
     /// # Errors
     /// That of the look-up, or of the one address tried; with several, one error that tells what
-    /// each of them said.
-    pub async fn connect(addrs: impl ToSocketAddrs) -> Result<Self, NetError> {
-        let addrs = addrs.to_socket_addrs();
-        let addrs = addrs.map_err(|error| NetError::new("look up the address", None, error))?;
-        let mut failures = Vec::new();
-        for addr in addrs {
-            match Self::connect_one(addr).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => failures.push(NetError::new("connect to", Some(addr), error)),
-            }
-        }
-        Err(all_refused(failures))
-    }
-
-    async fn connect_one(addr: SocketAddr) -> io::Result<Self> {
-        let stream = Self::register(socket::start_connecting(addr)?)?;
-        poll_fn(|cx| stream.registration.poll_ready(cx, Interest::Write)).await;
-        match stream.take_error()? {
-            None => Ok(stream),
-            Some(error) => Err(error),
-        }
+    /// [each of them](NetError::attempts) said.
+    ///
+    /// # Panics
+    /// Outside a loop.
+    pub async fn connect(to: impl Into<ConnectOptions>) -> Result<Self, NetError> {
+        let stream = connect(to.into().for_tcp()?).await?;
+        Ok(TcpStream { stream })
     }
 
     pub(crate) fn register(fd: OwnedFd) -> io::Result<Self> {
-        Ok(TcpStream {
-            registration: current_loop().register(fd)?,
-        })
-    }
-
-    /// The socket, no longer registered anywhere.
-    pub(crate) fn into_fd(self) -> OwnedFd {
-        self.registration.into_io()
-    }
-
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.registration.io().as_fd()
+        let stream = Stream::register(fd)?;
+        Ok(TcpStream { stream })
     }
 
     /// Reads what is there, at most `buf.len()` bytes; waits if nothing is. 0 means that the peer
@@ -165,7 +143,7 @@ impl TcpStream {
     /// # Errors
     /// Those of the connection, such as a reset.
     pub async fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        poll_fn(|cx| self.poll_recv(cx, buf)).await
+        self.stream.read(buf).await
     }
 
     /// Like [`read`](TcpStream::read), but leaves the bytes to be read again.
@@ -173,12 +151,7 @@ impl TcpStream {
     /// # Errors
     /// Those of the connection.
     pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        poll_fn(|cx| {
-            self.registration.poll_io(cx, Interest::Read, |fd| {
-                Ok((socket::peek(fd, buf)?, Extent::Full))
-            })
-        })
-        .await
+        self.stream.peek(buf).await
     }
 
     /// Writes some of `data`; waits if nothing can be written.
@@ -186,19 +159,15 @@ impl TcpStream {
     /// # Errors
     /// Those of the connection, such as a reset.
     pub async fn write(&self, data: &[u8]) -> io::Result<usize> {
-        poll_fn(|cx| self.poll_send(cx, data)).await
+        self.stream.write(data).await
     }
 
     /// Writes all of `data`. Dropping the future may leave a part of it written.
     ///
     /// # Errors
     /// Those of the connection.
-    pub async fn write_all(&self, mut data: &[u8]) -> io::Result<()> {
-        while !data.is_empty() {
-            let written = self.write(data).await?;
-            data = &data[written..];
-        }
-        Ok(())
+    pub async fn write_all(&self, data: &[u8]) -> io::Result<()> {
+        self.stream.write_all(data).await
     }
 
     /// Ends one direction, or both. After `Shutdown::Write` the peer reads the end of the stream,
@@ -207,7 +176,7 @@ impl TcpStream {
     /// # Errors
     /// The connection is gone already.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        SockRef::from(self).shutdown(how)
+        self.stream.shutdown(how)
     }
 
     /// Splits it into a reading and a writing half that may go to different tasks. The connection
@@ -268,129 +237,34 @@ impl TcpStream {
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
         SockRef::from(self).take_error()
     }
-
-    fn poll_recv(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.registration.poll_io(cx, Interest::Read, |fd| {
-            let received = socket::recv(fd, buf)?;
-            Ok((received, extent(received, buf.len())))
-        })
-    }
-
-    fn poll_send(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        self.registration.poll_io(cx, Interest::Write, |fd| {
-            let sent = socket::send(fd, data)?;
-            Ok((sent, extent(sent, data.len())))
-        })
-    }
 }
 
-/// CONN-03: one failure is itself, several become one error that tells them all.
-fn all_refused(mut failures: Vec<NetError>) -> NetError {
-    if failures.len() == 1 {
-        return failures.remove(0);
-    }
-    let Some(first) = failures.first() else {
-        let nothing = io::Error::new(io::ErrorKind::InvalidInput, "no address was given");
-        return NetError::new("connect", None, nothing);
-    };
-    let kind = first.kind();
-    let texts: Vec<String> = failures.iter().map(NetError::to_string).collect();
-    NetError::new(
-        "connect to any address",
-        None,
-        io::Error::new(kind, texts.join("; ")),
-    )
-}
-
-fn extent(done: usize, asked: usize) -> Extent {
-    if done < asked {
-        Extent::Short
-    } else {
-        Extent::Full
+impl From<Stream> for TcpStream {
+    fn from(stream: Stream) -> Self {
+        TcpStream { stream }
     }
 }
 
 impl AsFd for TcpStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd()
+        self.stream.as_fd()
     }
 }
 
 impl fmt::Debug for TcpStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TcpStream")
-            .field("fd", &self.fd())
+            .field("fd", &self.as_fd())
             .finish_non_exhaustive()
     }
 }
 
-impl AsyncRead for &TcpStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_recv(cx, buf)
-    }
-}
-
-impl AsyncWrite for &TcpStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_send(cx, buf)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Nothing is kept back here.
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.shutdown(Shutdown::Write))
-    }
-}
-
-/// The owned types read and write as a reference to their stream does.
-macro_rules! io_by_reference {
-    ($owner:ty, $self_:ident => $stream:expr, read) => {
-        impl AsyncRead for $owner {
-            fn poll_read(
-                $self_: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                buf: &mut [u8],
-            ) -> Poll<io::Result<usize>> {
-                Pin::new(&mut $stream).poll_read(cx, buf)
-            }
-        }
-    };
-    ($owner:ty, $self_:ident => $stream:expr, write) => {
-        impl AsyncWrite for $owner {
-            fn poll_write(
-                $self_: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                buf: &[u8],
-            ) -> Poll<io::Result<usize>> {
-                Pin::new(&mut $stream).poll_write(cx, buf)
-            }
-
-            fn poll_flush($self_: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                Pin::new(&mut $stream).poll_flush(cx)
-            }
-
-            fn poll_close($self_: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                Pin::new(&mut $stream).poll_close(cx)
-            }
-        }
-    };
-}
-
-io_by_reference!(TcpStream, self => &*self, read);
-io_by_reference!(TcpStream, self => &*self, write);
-io_by_reference!(ReadHalf, self => &*self.stream, read);
-io_by_reference!(WriteHalf, self => &*self.stream, write);
+futures_io_by_stream!(&TcpStream, self => self.stream, read);
+futures_io_by_stream!(&TcpStream, self => self.stream, write);
+futures_io_by_stream!(TcpStream, self => self.stream, read);
+futures_io_by_stream!(TcpStream, self => self.stream, write);
+futures_io_by_stream!(ReadHalf, self => self.stream.stream, read);
+futures_io_by_stream!(WriteHalf, self => self.stream.stream, write);
 
 /// The reading half of a [`TcpStream`].
 #[derive(Debug)]

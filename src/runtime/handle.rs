@@ -165,6 +165,14 @@ impl LoopHandle {
         TimerEntry::new(driver, driver.clock().ns_after(delay), waker)
     }
 
+    /// Wakes every task of the runtime once, for those that must look at something again.
+    pub(crate) fn wake_tasks(&self) {
+        let loops = self.home.shared.loops.iter();
+        for waker in loops.flat_map(|remote| remote.members.wakers()) {
+            waker.wake();
+        }
+    }
+
     /// Registers a socket of a movable task with this loop.
     pub(crate) fn register<S: AsFd>(&self, io: S) -> io::Result<Registration<S>> {
         Registration::new(&self.home.remote().driver, io)

@@ -185,6 +185,16 @@ impl LocalLoop {
         self.driver().watch(fd, Target::Local(key))
     }
 
+    /// Ends what `watch_io` began, for a descriptor that may have duplicates.
+    pub(crate) fn unwatch_io(&self, fd: impl AsFd) -> io::Result<()> {
+        self.driver().unwatch(fd)
+    }
+
+    /// The handlers of all sockets of callbacks on this loop.
+    pub(crate) fn io_handlers(&self) -> Vec<Rc<dyn IoHandler>> {
+        self.worker.io_handlers()
+    }
+
     /// Forgets the handler. Closing its descriptor takes it out of the selector.
     pub(crate) fn remove_io(&self, key: IoKey) {
         self.worker.remove_io(key);

@@ -511,6 +511,11 @@ impl Worker {
         self.io.borrow_mut().insert(handler)
     }
 
+    /// All of them, so that nothing is borrowed while the caller tells them something.
+    pub(crate) fn io_handlers(&self) -> Vec<Rc<dyn IoHandler>> {
+        self.io.borrow().values().cloned().collect()
+    }
+
     pub(crate) fn remove_io(&self, key: IoKey) {
         let removed = self.io.borrow_mut().remove(key);
         drop(removed);

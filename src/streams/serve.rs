@@ -1,11 +1,10 @@
 //! `open_connection` and `start_server`: where readers and writers come from.
 
 use std::io;
-use std::net::ToSocketAddrs;
 use std::rc::Rc;
 
 use crate::error::NetError;
-use crate::net::{ListenOptions, Server};
+use crate::net::{ConnectOptions, ListenOptions, Server};
 use crate::runtime::{ErrorContext, LocalLoop, LoopHandle};
 use crate::streams::link::{Link, Serve, StreamProtocol};
 use crate::streams::reader::StreamReader;
@@ -41,12 +40,12 @@ use crate::transport::Transport;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub async fn open_connection(
-    addrs: impl ToSocketAddrs,
+    to: impl Into<ConnectOptions>,
 ) -> Result<(StreamReader, StreamWriter), NetError> {
     let local = LocalLoop::current().expect("a connection is opened inside a loop");
     let link = Link::new();
     let protocol = StreamProtocol::new(Rc::clone(&link), None);
-    let transport = local.create_connection(addrs, || protocol).await?;
+    let transport = local.create_connection(to, || protocol).await?;
     Ok(ends(&transport, link))
 }
 

@@ -26,6 +26,16 @@ struct List {
     ledger: Ledger,
 }
 
+impl List {
+    fn wakers(&self) -> Vec<Waker> {
+        let wakers = self
+            .members
+            .iter()
+            .filter_map(|(_, entry)| entry.waker.clone());
+        wakers.collect()
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     /// `None` until the place is filled.
@@ -109,10 +119,12 @@ impl Members {
     pub(crate) fn close(&self) -> Vec<Waker> {
         let mut list = self.lock();
         list.closed = true;
-        list.members
-            .iter()
-            .filter_map(|(_, entry)| entry.waker.clone())
-            .collect()
+        list.wakers()
+    }
+
+    /// The wakers of all members.
+    pub(crate) fn wakers(&self) -> Vec<Waker> {
+        self.lock().wakers()
     }
 
     /// Bound members that have filled their place and have not ended. After

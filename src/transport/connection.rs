@@ -6,9 +6,10 @@ use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::net::SocketName;
-use crate::net::server::OpenGuard;
+use crate::net::server::{EndClients, OpenGuard, ServerCore};
 use crate::runtime::{Interest, IoHandler, IoKey, LocalLoop, Ready, yield_now};
 use crate::transport::callee::Callee;
 use crate::transport::descriptor::Descriptor;
@@ -418,6 +419,20 @@ impl Connection {
         self.set(CLOSING);
         self.buffer.borrow_mut().clear();
         self.schedule_lost(error);
+    }
+
+    /// For the sake of its server, if it is this one.
+    pub(super) fn end_if_client_of(self: &Rc<Self>, server: &Arc<ServerCore>, how: EndClients) {
+        let open = self.open.take();
+        let is_client = open
+            .as_ref()
+            .is_some_and(|open| Arc::ptr_eq(open.server(), server));
+        self.open.set(open);
+        match how {
+            _ if !is_client => {}
+            EndClients::Close => self.close(),
+            EndClients::Abort => self.force_close(None),
+        }
     }
 
     /// `connection_lost` in the next turn, once.

@@ -28,6 +28,7 @@ pub(crate) mod descriptor;
 pub(crate) mod flow;
 pub(crate) mod pipe;
 pub(crate) mod server;
+pub(crate) mod connect;
 
 #[cfg(all(test, not(garland_loom)))]
 mod script;

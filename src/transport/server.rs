@@ -1,9 +1,10 @@
-//! `create_server` and `create_connection`: sockets that get a protocol.
+//! `create_server`: listeners whose connections get a protocol.
+//!
+//! A listener lives on one loop, and so do the connections that it accepts (MC-07).
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -12,13 +13,12 @@ use std::time::Duration;
 
 use crate::error::NetError;
 use crate::net::accept::{ACCEPTS_PER_TURN, AcceptError, Backoff, FULL_PAUSE};
-use crate::net::server::{ListenerGuard, OpenGuard, Server, ServerCore};
-use crate::net::socket::{self, ListenOptions, ListenSocket};
-use crate::net::{SocketName, TcpStream};
+use crate::net::listen::{Bound, ListenOptions, ListenSocket};
+use crate::net::server::{EndClients, ListenerGuard, OpenGuard, Server, ServerCore};
+use crate::net::{SocketName, UnixListenOptions, socket};
 use crate::runtime::{IoHandler, IoKey, LocalLoop, LoopHandle, Ready};
 use crate::transport::connection::Connection;
 use crate::transport::protocol::Protocol;
-use crate::transport::stream::Transport;
 
 /// Makes the protocol of each connection of one loop.
 type Factory = Rc<RefCell<dyn FnMut() -> Box<dyn Protocol>>>;
@@ -42,26 +42,25 @@ impl LoopHandle {
         G: FnMut() -> P + 'static,
         P: Protocol,
     {
-        let listen = listen.into();
-        let mut rows = listen.bind(self.loops())?;
-        let core = new_core(&listen, &rows);
-        let make = Arc::new(make);
-        for id in (0..self.loops()).rev() {
-            let sockets: Vec<ListenSocket> = rows.iter_mut().filter_map(Vec::pop).collect();
-            let (core, make) = (Arc::clone(&core), Arc::clone(&make));
-            let guards: Vec<ListenerGuard> = sockets.iter().map(|_| core.add_listener()).collect();
-            let home = self.on(id);
-            let visited = home.visit(move |local| {
-                let factory = boxed(make(local));
-                for (socket, guard) in sockets.into_iter().zip(guards) {
-                    start_listener(local, socket, guard, &core, &factory, listen.nodelay);
-                }
-            });
-            if visited.is_err() {
-                return Err(NetError::closed("serve on a loop", None));
-            }
-        }
-        Ok(Server::new(core))
+        serve_on_every_loop(self, listen.into().bind(self.loops())?, make)
+    }
+
+    /// The same for Unix sockets. All loops accept from one queue, and the loop that comes first
+    /// takes a connection.
+    ///
+    /// # Errors
+    /// A path that cannot be bound; then nothing listens.
+    pub fn create_unix_server<M, G, P>(
+        &self,
+        listen: impl Into<UnixListenOptions>,
+        make: M,
+    ) -> Result<Server, NetError>
+    where
+        M: Fn(&LocalLoop) -> G + Send + Sync + 'static,
+        G: FnMut() -> P + 'static,
+        P: Protocol,
+    {
+        serve_on_every_loop(self, listen.into().bind(self.loops())?, make)
     }
 }
 
@@ -79,43 +78,144 @@ impl LocalLoop {
         G: FnMut() -> P + 'static,
         P: Protocol,
     {
-        let listen = listen.into();
-        if self.worker().is_closed() {
-            return Err(NetError::closed("serve on a loop", None));
-        }
-        let rows = listen.bind(1)?;
-        let core = new_core(&listen, &rows);
-        let factory = boxed(factory);
-        for socket in rows.into_iter().flatten() {
-            let guard = core.add_listener();
-            start_listener(self, socket, guard, &core, &factory, listen.nodelay);
-        }
-        Ok(Server::new(core))
+        serve_on_this_loop(self, || listen.into().bind(1), factory)
     }
 
-    /// Connects to the first address that answers, and gives the connection the protocol that
-    /// `factory` makes. `connection_made` has been called when this returns.
-    ///
-    /// Dropping the future closes the socket. If the protocol exists by then, which is so for one
-    /// turn, it is told `connection_made` and `connection_lost`.
+    /// Serves Unix sockets in the callback model on this loop alone.
     ///
     /// # Errors
-    /// Those of [`TcpStream::connect`].
-    pub async fn create_connection<P: Protocol>(
+    /// A path that cannot be bound; then nothing listens.
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use garland::{Protocol, Transport};
+    ///
+    /// struct Echo;
+    ///
+    /// impl Protocol for Echo {
+    ///     fn data_received(&mut self, transport: &Transport, data: &[u8]) {
+    ///         transport.write(data);
+    ///     }
+    /// }
+    ///
+    /// # let path = std::env::temp_dir().join(format!("garland-doc-{}", std::process::id()));
+    /// let runtime = garland::Builder::new().loops(1).build()?;
+    /// let server = runtime.local().create_unix_server(path.clone(), || Echo)?;
+    /// runtime.block_on(async {
+    ///     let client = garland::UnixStream::connect(&path).await?;
+    ///     client.write_all(b"garland").await?;
+    ///     let mut buf = [0; 7];
+    ///     assert_eq!(client.read(&mut buf).await?, 7);
+    ///     drop(client);
+    ///     server.close();
+    ///     server.wait_closed().await;
+    ///     Ok::<(), std::io::Error>(())
+    /// })??;
+    /// assert!(!path.exists());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn create_unix_server<G, P>(
         &self,
-        addrs: impl ToSocketAddrs,
-        factory: impl FnOnce() -> P,
-    ) -> Result<Transport, NetError> {
-        let socket = TcpStream::connect(addrs).await?.into_fd();
-        let peer = SocketName::of_peer(&socket);
-        let peer = peer.map_err(|error| NetError::new("read the peer's address", None, error))?;
-        Ok(Connection::open(self, socket, peer, Box::new(factory())).await)
+        listen: impl Into<UnixListenOptions>,
+        factory: G,
+    ) -> Result<Server, NetError>
+    where
+        G: FnMut() -> P + 'static,
+        P: Protocol,
+    {
+        serve_on_this_loop(self, || listen.into().bind(1), factory)
     }
 }
 
-fn new_core(listen: &ListenOptions, rows: &[Vec<ListenSocket>]) -> Arc<ServerCore> {
-    let addrs = rows.iter().map(|row| row[0].addr).collect();
-    ServerCore::new(addrs, listen.max_connections)
+fn serve_on_every_loop<M, G, P>(
+    handle: &LoopHandle,
+    mut bound: Bound,
+    make: M,
+) -> Result<Server, NetError>
+where
+    M: Fn(&LocalLoop) -> G + Send + Sync + 'static,
+    G: FnMut() -> P + 'static,
+    P: Protocol,
+{
+    let loops = (0..handle.loops()).map(|id| handle.on(id)).collect();
+    let core = new_core(&bound, loops);
+    let make = Arc::new(make);
+    let backlog = bound.common.backlog;
+    for id in (0..handle.loops()).rev() {
+        let sockets = bound.take_last();
+        let (home, make) = (handle.on(id), Arc::clone(&make));
+        core.on_start(Box::new(move |core| {
+            sockets.iter().try_for_each(|one| one.listen(backlog))?;
+            let guards: Vec<ListenerGuard> = sockets.iter().map(|_| core.add_listener()).collect();
+            let core = Arc::clone(core);
+            let visited = home.visit(move |local| {
+                let factory = boxed(make(local));
+                for (socket, guard) in sockets.into_iter().zip(guards) {
+                    let socket = Arc::new(socket);
+                    Listener::insert(local, socket, guard, &core, &factory).watch();
+                }
+            });
+            visited.map_err(|_dropped| NetError::closed("serve on a loop", None))
+        }));
+    }
+    Server::of(core, bound.common)
+}
+
+fn serve_on_this_loop<G, P>(
+    local: &LocalLoop,
+    bind: impl FnOnce() -> Result<Bound, NetError>,
+    factory: G,
+) -> Result<Server, NetError>
+where
+    G: FnMut() -> P + 'static,
+    P: Protocol,
+{
+    let closed = || NetError::closed("serve on a loop", None);
+    if local.worker().is_closed() {
+        return Err(closed());
+    }
+    let mut bound = bind()?;
+    let core = new_core(&bound, vec![local.handle()]);
+    let factory = boxed(factory);
+    let backlog = bound.common.backlog;
+    for socket in bound.take_last() {
+        let socket = Arc::new(socket);
+        let guard = core.add_listener();
+        // Whoever starts the server may be on another thread, where the factory may not go: so the
+        // listener waits here, and is told by its key.
+        let listener = Listener::insert(local, Arc::clone(&socket), guard, &core, &factory);
+        let (home, key) = (local.handle(), listener.key.get());
+        core.on_start(Box::new(move |_core| {
+            socket.listen(backlog)?;
+            let told = home.visit(move |local| Listener::wake(local, key));
+            told.map_err(|_dropped| closed())
+        }));
+    }
+    Server::of(core, bound.common)
+}
+
+/// A server with connections on these loops.
+fn new_core(bound: &Bound, loops: Vec<LoopHandle>) -> Arc<ServerCore> {
+    let end_clients = move |core: &Arc<ServerCore>, how| {
+        for home in &loops {
+            let core = Arc::clone(core);
+            let told = home.visit(move |local| end_clients_here(local, &core, how));
+            if told.is_err() {
+                tracing::debug!("a loop was closed, and with it the connections of a server");
+            }
+        }
+    };
+    ServerCore::new(bound, Box::new(end_clients))
+}
+
+/// SRV-14. Nobody keeps a list of a server's connections: the loop knows all that it has.
+fn end_clients_here(local: &LocalLoop, core: &Arc<ServerCore>, how: EndClients) {
+    for handler in local.io_handlers() {
+        let handler: Rc<dyn Any> = handler;
+        if let Ok(connection) = handler.downcast::<Connection>() {
+            connection.end_if_client_of(core, how);
+        }
+    }
 }
 
 fn boxed<G, P>(mut factory: G) -> Factory
@@ -128,60 +228,67 @@ where
     }))
 }
 
-fn start_listener(
-    local: &LocalLoop,
-    socket: ListenSocket,
-    guard: ListenerGuard,
-    core: &Arc<ServerCore>,
-    factory: &Factory,
-    nodelay: bool,
-) {
-    let addr = socket.addr;
-    let listener = Rc::new(Listener {
-        local: local.clone(),
-        socket: RefCell::new(Some((socket, guard))),
-        core: Arc::clone(core),
-        factory: Rc::clone(factory),
-        nodelay,
-        key: Cell::new(None),
-        backoff: Cell::new(Backoff::new()),
-        is_resting: Cell::new(false),
-    });
-    if let Err(error) = listener.register() {
-        tracing::error!(%error, %addr, "a listener could not be registered");
-        listener.release();
-    }
-}
-
 /// The listener of one loop.
 struct Listener {
     local: LocalLoop,
-    socket: RefCell<Option<(ListenSocket, ListenerGuard)>>,
+    socket: RefCell<Option<(Arc<ListenSocket>, ListenerGuard)>>,
     core: Arc<ServerCore>,
     factory: Factory,
-    nodelay: bool,
     key: Cell<Option<IoKey>>,
+    /// It listens, and the selector watches it.
+    is_watched: Cell<bool>,
     backoff: Cell<Backoff>,
     /// A timer will look again; events meanwhile are ignored.
     is_resting: Cell<bool>,
 }
 
 impl Listener {
-    fn register(self: &Rc<Self>) -> io::Result<()> {
-        let key = self.local.insert_io(self.clone());
-        self.key.set(Some(key));
-        let home = self.local.handle();
-        self.core.on_close(Box::new(move || {
-            let told = home.visit(move |local| {
-                local.requeue_io(key, Ready::READABLE);
-            });
-            if told.is_err() {
+    /// Makes it known to its loop. It is watched once the socket listens.
+    fn insert(
+        local: &LocalLoop,
+        socket: Arc<ListenSocket>,
+        guard: ListenerGuard,
+        core: &Arc<ServerCore>,
+        factory: &Factory,
+    ) -> Rc<Self> {
+        let listener = Rc::new(Listener {
+            local: local.clone(),
+            socket: RefCell::new(Some((socket, guard))),
+            core: Arc::clone(core),
+            factory: Rc::clone(factory),
+            key: Cell::new(None),
+            is_watched: Cell::new(false),
+            backoff: Cell::new(Backoff::new()),
+            is_resting: Cell::new(false),
+        });
+        let key = Some(local.insert_io(listener.clone()));
+        listener.key.set(key);
+        let home = local.handle();
+        core.on_close(Box::new(move || {
+            if home.visit(move |local| Listener::wake(local, key)).is_err() {
                 tracing::debug!("the loop of a listener was closed before its server");
             }
         }));
-        let socket = self.socket.borrow();
-        let (socket, _) = socket.as_ref().expect("not released yet");
-        self.local.watch_io(socket, key)
+        listener
+    }
+
+    /// Has the listener behind `key` look at its server and its queue.
+    fn wake(local: &LocalLoop, key: Option<IoKey>) {
+        if let Some(key) = key {
+            local.requeue_io(key, Ready::READABLE);
+        }
+    }
+
+    fn watch(&self) {
+        self.is_watched.set(true);
+        let watched = match (self.key.get(), &*self.socket.borrow()) {
+            (Some(key), Some((socket, _))) => self.local.watch_io(socket, key),
+            _ => return,
+        };
+        if let Err(error) = watched {
+            tracing::error!(%error, "a listener could not be registered");
+            self.release();
+        }
     }
 
     /// Accepts up to the budget of a turn.
@@ -191,10 +298,14 @@ impl Listener {
                 return self.rest(FULL_PAUSE);
             };
             let accepted = match &*self.socket.borrow() {
-                Some((listener, _)) => socket::accept(listener, self.nodelay),
+                Some((listener, _)) => socket::accept(listener),
                 None => return,
             };
-            let error = match accepted {
+            let named = accepted.and_then(|(socket, peer)| {
+                let peer = SocketName::of_accepted(&socket, peer)?;
+                Ok((socket, peer))
+            });
+            let error = match named {
                 Ok((socket, peer)) => {
                     self.backoff.set(Backoff::new());
                     self.connect(socket, peer, place.open());
@@ -228,12 +339,12 @@ impl Listener {
         self.look_again();
     }
 
-    fn connect(&self, socket: OwnedFd, peer: SocketAddr, open: OpenGuard) {
+    fn connect(&self, socket: OwnedFd, peer: SocketName, open: OpenGuard) {
         let factory = Rc::clone(&self.factory);
         let made = catch_unwind(AssertUnwindSafe(|| (factory.borrow_mut())()));
         match made {
             Ok(protocol) => {
-                Connection::start(&self.local, socket, peer.into(), protocol, Some(open));
+                Connection::start(&self.local, socket, peer, protocol, Some(open));
             }
             // SRV-11: that connection is closed, serving goes on.
             Err(payload) => self.local.report_panic(payload),
@@ -241,9 +352,7 @@ impl Listener {
     }
 
     fn look_again(&self) {
-        if let Some(key) = self.key.get() {
-            self.local.requeue_io(key, Ready::READABLE);
-        }
+        Listener::wake(&self.local, self.key.get());
     }
 
     fn rest(self: &Rc<Self>, pause: Duration) {
@@ -266,8 +375,18 @@ impl Listener {
         if let Some(key) = self.key.take() {
             self.local.remove_io(key);
         }
-        let socket = self.socket.borrow_mut().take();
+        let Some((socket, guard)) = self.socket.borrow_mut().take() else {
+            return;
+        };
+        // Not left to the closing: the loops may share the queue, and so may other processes.
+        if self.is_watched.get()
+            && let Err(error) = self.local.unwatch_io(&socket)
+        {
+            tracing::debug!(%error, name = %socket.name, "a listener was not watched");
+        }
+        // In this order: who waits for the server finds its address free.
         drop(socket);
+        drop(guard);
     }
 }
 
@@ -277,7 +396,14 @@ impl IoHandler for Listener {
     }
 
     fn handle_ready(self: Rc<Self>, _ready: Ready) {
-        if !self.is_resting.get() {
+        if !self.is_watched.get() {
+            match self.core.is_closing() {
+                true => return self.release(),
+                false => return self.watch(),
+            }
+        }
+        // SRV-10: a server that closes does not wait for the retry.
+        if !self.is_resting.get() || self.core.is_closing() {
             self.accept_batch();
         }
     }

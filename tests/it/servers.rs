@@ -206,7 +206,7 @@ fn a_second_server_on_the_port_is_refused_unless_both_share_it() {
         for _ in 0..10 {
             echo_once(&mut connect(addr), b"hello");
         }
-        let sharing = ListenOptions::new(addr).share_port(true);
+        let sharing = ListenOptions::new(addr).reuse_port(true);
         let second = model.echo(runtime.handle(), sharing);
         eventually("both serve", || {
             echo_once(&mut connect(addr), b"hello");
