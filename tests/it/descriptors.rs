@@ -25,24 +25,26 @@ pub(crate) fn limit_descriptors(highest: u64) -> Rlimit {
 }
 
 #[test]
-fn out_of_descriptors_callbacks_wait_without_spinning() {
-    if is_alone("descriptors::out_of_descriptors_callbacks_wait_without_spinning") {
+fn srv_10_out_of_descriptors_callbacks_wait_without_spinning() {
+    if is_alone("descriptors::srv_10_out_of_descriptors_callbacks_wait_without_spinning") {
         out_of_descriptors(Model::Callbacks, 1);
     }
 }
 
 #[test]
-fn out_of_descriptors_tasks_wait_without_spinning() {
-    if is_alone("descriptors::out_of_descriptors_tasks_wait_without_spinning") {
+fn srv_10_out_of_descriptors_tasks_wait_without_spinning() {
+    if is_alone("descriptors::srv_10_out_of_descriptors_tasks_wait_without_spinning") {
         out_of_descriptors(Model::Tasks, 1);
     }
 }
 
 #[test]
-fn out_of_descriptors_two_loops_wait_without_spinning() {
-    if is_alone("descriptors::out_of_descriptors_two_loops_wait_without_spinning") {
-        out_of_descriptors(Model::Callbacks, 2);
-        out_of_descriptors(Model::Tasks, 2);
+fn srv_10_out_of_descriptors_many_loops_wait_without_spinning() {
+    if is_alone("descriptors::srv_10_out_of_descriptors_many_loops_wait_without_spinning") {
+        for loops in [2, 4] {
+            out_of_descriptors(Model::Callbacks, loops);
+            out_of_descriptors(Model::Tasks, loops);
+        }
     }
 }
 

@@ -157,8 +157,8 @@ fn data_behind_urgent_data_is_received() {
 }
 
 /// The listener tried for ever to take what waits, and never let go.
-fn closes_without_descriptors(model: Model) {
-    let runtime = background(1);
+fn closes_without_descriptors(model: Model, loops: usize) {
+    let runtime = background(loops);
     let server = model.echo(runtime.handle(), any_port());
     // It listens, and has nothing to give back.
     echo_once(&mut connect(server.local_addr()), b"hello");
@@ -178,16 +178,20 @@ fn closes_without_descriptors(model: Model) {
 }
 
 #[test]
-fn a_callback_server_without_descriptors_can_be_closed() {
-    if is_alone("regressions_net::a_callback_server_without_descriptors_can_be_closed") {
-        closes_without_descriptors(Model::Callbacks);
+fn srv_10_a_callback_server_without_descriptors_can_be_closed() {
+    if is_alone("regressions_net::srv_10_a_callback_server_without_descriptors_can_be_closed") {
+        for loops in [1, 2, 4] {
+            closes_without_descriptors(Model::Callbacks, loops);
+        }
     }
 }
 
 #[test]
-fn a_task_server_without_descriptors_can_be_closed() {
-    if is_alone("regressions_net::a_task_server_without_descriptors_can_be_closed") {
-        closes_without_descriptors(Model::Tasks);
+fn srv_10_a_task_server_without_descriptors_can_be_closed() {
+    if is_alone("regressions_net::srv_10_a_task_server_without_descriptors_can_be_closed") {
+        for loops in [1, 2, 4] {
+            closes_without_descriptors(Model::Tasks, loops);
+        }
     }
 }
 
@@ -201,6 +205,8 @@ fn a_closed_runtime_refuses_every_kind_of_server() {
         handle.create_server(any_port(), |_local| || Echo),
         handle.serve(any_port(), echo_task),
         local.create_server(any_port(), || Echo),
+        handle.create_unix_server("\0garland-closed", |_local| Echo::default),
+        local.create_unix_server("\0garland-closed", || Echo),
     ];
     for server in refused {
         let error = server.expect_err("it is closed").to_string();

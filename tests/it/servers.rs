@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use garland::{ListenOptions, LoopHandle, Protocol, Server, ServerStats, Transport, WriteLimits};
+use futures_lite::future::block_on;
+use garland::{
+    ListenOptions, LocalLoop, LoopHandle, Protocol, Server, ServerStats, Transport, WriteLimits,
+};
 
 use crate::sockets::{
     Echo, LIMIT, any_port, assert_ledger_is_zero, background, connect, echo_once, echo_task,
@@ -33,16 +36,16 @@ impl Model {
     }
 }
 
-/// Both models, on one loop and on two.
+/// Both models, on one loop, on two and on four.
 fn each(test: impl Fn(Model, usize)) {
     for model in Model::BOTH {
-        for loops in [1, 2] {
+        for loops in [1, 2, 4] {
             test(model, loops);
         }
     }
 }
 
-fn assert_refused(addr: SocketAddr) {
+pub(crate) fn assert_refused(addr: SocketAddr) {
     let refused = TcpStream::connect_timeout(&addr, LIMIT);
     let error = refused.expect_err("nobody listens any more");
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
@@ -104,32 +107,34 @@ impl Protocol for SayLoop {
 }
 
 #[test]
-fn srv_01_port_zero_is_resolved_once_and_every_loop_serves_it() {
-    let runtime = background(2);
-    let server = runtime.handle().create_server(any_port(), |_| || SayLoop);
-    let server = server.expect("a free port exists");
-    assert_ne!(server.local_addr().port(), 0);
-    assert_eq!(server.local_addrs().len(), 1);
-    assert_eq!(server.stats().listeners, 2);
-    let mut served = [0; 2];
-    // The kernel spreads by a hash of the client's port: 64 on one loop does not happen.
-    for _ in 0..64 {
-        let mut client = connect(server.local_addr());
-        served[usize::from(read_exactly(&mut client, 1)[0])] += 1;
-        echo_once(&mut client, b"hello");
+fn srv_01_mc_08_port_zero_is_resolved_once_and_every_loop_serves_it() {
+    for loops in [1, 2, 4] {
+        let runtime = background(loops);
+        let server = runtime.handle().create_server(any_port(), |_| || SayLoop);
+        let server = server.expect("a free port exists");
+        assert_ne!(server.local_addr().port(), 0);
+        assert_eq!(server.local_addrs().len(), 1);
+        assert_eq!(server.stats().listeners, loops as u64);
+        let mut served = vec![0; loops];
+        // The kernel spreads by a hash of the client's port: no loop goes without one of 64.
+        for _ in 0..64 {
+            let mut client = connect(server.local_addr());
+            served[usize::from(read_exactly(&mut client, 1)[0])] += 1;
+            echo_once(&mut client, b"hello");
+        }
+        assert!(served.iter().all(|count| *count > 0), "{served:?}");
+        server.close();
+        assert!(server.wait_idle(LIMIT));
+        assert_eq!(server.stats().accepted, 64);
+        finish(runtime);
     }
-    assert!(served[0] > 0 && served[1] > 0, "{served:?}");
-    server.close();
-    assert!(server.wait_idle(LIMIT));
-    assert_eq!(server.stats().accepted, 64);
-    finish(runtime);
 }
 
 #[test]
-fn a_second_address_has_listeners_of_its_own() {
+fn srv_03_a_second_address_has_listeners_of_its_own() {
     each(|model, loops| {
         let runtime = background(loops);
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let any = SocketAddr::from(([127, 0, 0, 2], 0));
         let server = model.echo(runtime.handle(), any_port().and(any));
         let addrs = server.local_addrs();
         assert_eq!(addrs.len(), 2);
@@ -158,40 +163,43 @@ fn srv_02_made_comes_in_the_order_of_accept_and_before_any_data() {
             transport.write(data);
         }
     }
-    let runtime = background(1);
-    let made = Arc::new(Mutex::new(Vec::new()));
-    let noted = made.clone();
-    let make = move |_: &garland::LocalLoop| {
-        let noted = noted.clone();
-        move || Numbered(noted.clone(), false)
-    };
-    let server = runtime.handle().create_server(any_port(), make);
-    let server = server.expect("a free port exists");
-    // More than one batch of accept, all there before the first one.
-    let release = block_loop(runtime.handle());
-    let mut clients: Vec<TcpStream> = (0..50).map(|_| connect(server.local_addr())).collect();
-    for client in &mut clients {
-        client.write_all(b"early").expect("connected");
+    for loops in [1, 2, 4] {
+        let runtime = background(loops);
+        let made = Arc::new(Mutex::new(Vec::new()));
+        let noted = made.clone();
+        // In the order of accept on one loop: so one loop serves.
+        let server = runtime.handle().spawn_on(move || async move {
+            let local = LocalLoop::current().expect("on a loop");
+            local.create_server(any_port(), move || Numbered(noted.clone(), false))
+        });
+        let server = block_on(server).expect("did not panic");
+        let server = server.expect("a free port exists");
+        // More than one batch of accept, all there before the first one.
+        let release = block_loop(runtime.handle());
+        let mut clients: Vec<TcpStream> = (0..50).map(|_| connect(server.local_addr())).collect();
+        for client in &mut clients {
+            client.write_all(b"early").expect("connected");
+        }
+        drop(release);
+        for client in &mut clients {
+            assert_eq!(read_exactly(client, 5), b"early");
+        }
+        let ports = |client: &TcpStream| client.local_addr().expect("connected");
+        let expected: Vec<SocketAddr> = clients.iter().map(ports).collect();
+        assert_eq!(*made.lock().expect("no panic"), expected);
+        assert_eq!(runtime.stats().total(|one| one.callback_panics), 0);
+        drop(clients);
+        server.close();
+        assert!(server.wait_idle(LIMIT));
+        finish(runtime);
     }
-    drop(release);
-    for client in &mut clients {
-        assert_eq!(read_exactly(client, 5), b"early");
-    }
-    let ports = |client: &TcpStream| client.local_addr().expect("connected");
-    let expected: Vec<SocketAddr> = clients.iter().map(ports).collect();
-    assert_eq!(*made.lock().expect("no panic"), expected);
-    assert_eq!(runtime.stats().total(|one| one.callback_panics), 0);
-    drop(clients);
-    server.close();
-    assert!(server.wait_idle(LIMIT));
-    finish(runtime);
 }
 
 #[test]
-fn a_second_server_on_the_port_is_refused_unless_both_share_it() {
+fn srv_06_a_second_server_on_the_port_is_refused_unless_both_reuse_it() {
     each(|model, loops| {
         let runtime = background(loops);
-        let server = model.echo(runtime.handle(), any_port());
+        let server = model.echo(runtime.handle(), any_port().reuse_port(true));
         let addr = server.local_addr();
         let second = match model {
             Model::Callbacks => runtime.handle().create_server(addr, |_local| || Echo),
@@ -252,7 +260,7 @@ fn srv_12_close_refuses_new_connections_and_leaves_the_others_alone() {
 }
 
 #[test]
-fn srv_12_connections_in_the_accept_queue_at_close_are_served() {
+fn srv_12_mc_08_connections_in_the_accept_queue_at_close_are_served() {
     each(|model, loops| {
         let runtime = background(loops);
         let handle = runtime.handle();
@@ -282,7 +290,7 @@ fn srv_12_connections_in_the_accept_queue_at_close_are_served() {
 }
 
 #[test]
-fn srv_12_in_a_storm_who_was_connected_before_close_is_served() {
+fn srv_12_mc_08_in_a_storm_who_was_connected_before_close_is_served() {
     each(|model, loops| {
         let runtime = background(loops);
         let server = model.echo(runtime.handle(), any_port());
@@ -500,7 +508,7 @@ fn a_client_that_sends_and_never_reads_costs_bounded_memory() {
         let largest = Arc::new(AtomicUsize::new(0));
         let paused = Arc::new(AtomicUsize::new(0));
         let (grown, counted) = (largest.clone(), paused.clone());
-        let make = move |_: &garland::LocalLoop| {
+        let make = move |_: &LocalLoop| {
             let (largest, paused) = (grown.clone(), counted.clone());
             move || Measured {
                 largest: largest.clone(),

@@ -3,13 +3,10 @@
 //! One side is garland, the other a plain blocking socket on a thread of its own or in the test.
 
 use std::cell::Cell;
-use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::mpsc;
-use std::task::{Context, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -18,7 +15,7 @@ use garland::{AfterEof, LoopHandle, TcpListener, TcpStream};
 
 use crate::sockets::{
     Event, LIMIT, Log, Recorder, any_port, background, connect, echo_once, echo_task, finish,
-    finish_lent, lent, pattern, raw_listener, read_exactly, refusing_addr, reset, until,
+    finish_lent, lent, pattern, raw_listener, read_exactly, reset, until,
 };
 
 #[test]
@@ -251,194 +248,6 @@ fn futures_io_helpers_copy_and_read_exactly() {
         assert_eq!(more.expect_err("the end").kind(), ErrorKind::UnexpectedEof);
         writer.await.expect("did not panic");
         assert_eq!(echo.await.expect("did not panic"), data.len() as u64);
-    });
-    run.expect("not stopped");
-    finish_lent(runtime);
-}
-
-#[test]
-fn conn_02_addresses_are_tried_in_order_and_the_first_that_answers_wins() {
-    let runtime = lent(1);
-    let (refusing, _held) = refusing_addr();
-    let (first, first_addr) = raw_listener();
-    let (second, second_addr) = raw_listener();
-    second.set_nonblocking(true).expect("a socket");
-    let run = runtime.block_on(async {
-        let addrs = [refusing, first_addr, second_addr];
-        let stream = TcpStream::connect(&addrs[..]).await.expect("one listens");
-        assert_eq!(stream.peer_addr().expect("connected"), first_addr);
-        let (_, client) = first.accept().expect("it is waiting");
-        assert_eq!(stream.local_addr().expect("connected"), client);
-        let none = second.accept().expect_err("it was not asked");
-        assert_eq!(none.kind(), ErrorKind::WouldBlock);
-        let stats = LoopHandle::current().expect("on a loop").stats();
-        let open = stats.total(|one| one.sockets_registered);
-        assert_eq!(open, 1, "the socket that was refused is gone");
-    });
-    run.expect("not stopped");
-    finish_lent(runtime);
-}
-
-#[test]
-fn conn_03_a_refused_connection_names_the_address() {
-    let runtime = lent(1);
-    let (addr, _held) = refusing_addr();
-    let (other, _held_too) = refusing_addr();
-    let run = runtime.block_on(async {
-        let error = TcpStream::connect(addr).await.expect_err("nobody listens");
-        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-        assert_eq!(error.addr(), Some(addr));
-        let text = error.to_string();
-        assert!(text.contains(&addr.to_string()), "{text}");
-        assert!(text.contains("refused"), "{text}");
-
-        let both = TcpStream::connect(&[addr, other][..]).await;
-        let error = both.expect_err("nobody listens");
-        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
-        let text = error.to_string();
-        assert!(
-            text.contains(&addr.to_string()),
-            "every failure counts: {text}"
-        );
-        assert!(
-            text.contains(&other.to_string()),
-            "every failure counts: {text}"
-        );
-
-        let none = TcpStream::connect(&[][..]).await.expect_err("no address");
-        assert_eq!(none.kind(), ErrorKind::InvalidInput);
-    });
-    run.expect("not stopped");
-    finish_lent(runtime);
-}
-
-fn recorder(log: &Log) -> Recorder {
-    Recorder {
-        log: log.clone(),
-        reaction: Rc::new(|_, _| {}),
-        after_eof: AfterEof::Close,
-    }
-}
-
-#[test]
-fn conn_01_connected_then_factory_then_made_then_reading_then_the_caller() {
-    for loops in [1, 2] {
-        let runtime = lent(loops);
-        let (listener, addr) = raw_listener();
-        let run = runtime.block_on(async {
-            let log = Log::default();
-            let local = garland::LocalLoop::current().expect("on a loop");
-            let connecting = local.create_connection(addr, || {
-                log.add("factory");
-                recorder(&log)
-            });
-            let transport = connecting.await.expect("it listens");
-            assert_eq!(log.lines(), ["factory", "made"]);
-            let (mut peer, _) = listener.accept().expect("it is waiting");
-            peer.write_all(b"hello").expect("connected");
-            until("data", || log.has("data 5")).await;
-            transport.write(b"world");
-            assert_eq!(read_exactly(&mut peer, 5), b"world");
-            drop(peer);
-            until("connection_lost", || log.is_lost()).await;
-            let lines = ["factory", "made", "data 5", "eof", "lost none"];
-            assert_eq!(log.lines(), lines);
-        });
-        run.expect("not stopped");
-        finish_lent(runtime);
-    }
-}
-
-#[test]
-fn conn_06_a_failed_connection_makes_no_protocol() {
-    let runtime = lent(1);
-    let (addr, _held) = refusing_addr();
-    let called = Cell::new(false);
-    let run = runtime.block_on(async {
-        let local = garland::LocalLoop::current().expect("on a loop");
-        let connecting = local.create_connection(addr, || {
-            called.set(true);
-            recorder(&Log::default())
-        });
-        let error = connecting.await.expect_err("nobody listens");
-        assert_eq!(error.addr(), Some(addr));
-    });
-    run.expect("not stopped");
-    assert!(!called.get());
-    finish_lent(runtime);
-}
-
-#[test]
-fn conn_06_cancelling_while_connecting_closes_the_socket() {
-    let runtime = lent(1);
-    let (listener, addr) = raw_listener();
-    let run = runtime.block_on(async {
-        let log = Log::default();
-        let local = garland::LocalLoop::current().expect("on a loop");
-        {
-            let connecting = pin!(local.create_connection(addr, || recorder(&log)));
-            let mut cx = Context::from_waker(Waker::noop());
-            assert!(connecting.poll(&mut cx).is_pending());
-        }
-        let (mut peer, _) = listener.accept().expect("loopback connects at once");
-        let read = peer.read(&mut [0; 1]);
-        assert_eq!(read.expect("orderly"), 0, "the socket was closed");
-        assert!(log.lines().is_empty());
-    });
-    run.expect("not stopped");
-    finish_lent(runtime);
-}
-
-#[test]
-fn conn_06_cancelling_at_any_step_leaves_no_connection_behind() {
-    let runtime = lent(1);
-    let (listener, addr) = raw_listener();
-    let run = runtime.block_on(async {
-        let log = Log::default();
-        let local = garland::LocalLoop::current().expect("on a loop");
-        {
-            let factory = || {
-                log.add("factory");
-                recorder(&log)
-            };
-            let mut connecting = pin!(local.create_connection(addr, factory));
-            // Until the protocol exists, and not one step further.
-            let stepping = std::future::poll_fn(|cx| {
-                let finished = connecting.as_mut().poll(cx).is_ready();
-                assert!(!finished, "connection_made comes in a turn of its own");
-                if log.has("factory") {
-                    return std::task::Poll::Ready(());
-                }
-                std::task::Poll::Pending
-            });
-            stepping.await;
-        }
-        let (peer, _) = listener.accept().expect("it is waiting");
-        peer.set_nonblocking(true).expect("a socket");
-        let end = |_: ()| (&peer).read(&mut [0; 1]).map_err(|error| error.kind());
-        until("the end", || end(()) != Err(ErrorKind::WouldBlock)).await;
-        let lines = log.lines();
-        let expected = ["factory", "made", "lost none"];
-        assert!(lines.len() == 1 || lines == expected, "{lines:?}");
-    });
-    run.expect("not stopped");
-    finish_lent(runtime);
-}
-
-#[test]
-fn conn_10_a_panicking_factory_reaches_the_caller_and_closes_the_socket() {
-    let runtime = lent(1);
-    let (listener, addr) = raw_listener();
-    let run = runtime.block_on(async {
-        let task = garland::spawn_local(async move {
-            let local = garland::LocalLoop::current().expect("on a loop");
-            let panicking = || -> Recorder { panic!("of the factory") };
-            local.create_connection(addr, panicking).await.map(drop)
-        });
-        let failed = task.await.expect_err("the factory panicked");
-        assert!(failed.to_string().contains("of the factory"), "{failed}");
-        let (mut peer, _) = listener.accept().expect("it is waiting");
-        assert_eq!(peer.read(&mut [0; 1]).expect("orderly"), 0);
     });
     run.expect("not stopped");
     finish_lent(runtime);
