@@ -16,6 +16,7 @@ use crate::runtime::callback::ThreadsafeCallHandle;
 use crate::runtime::local::LocalLoop;
 use crate::runtime::stats::RuntimeStats;
 use crate::scheduler::{self, Handle, Home, Message, Offload, SharedCallback, SharedCallbackCell};
+use crate::task::info::TaskInfo;
 use crate::task::join::JoinHandle;
 
 /// An event loop, for code on any thread.
@@ -30,6 +31,10 @@ pub struct LoopHandle {
 impl LoopHandle {
     pub(crate) fn new(home: Arc<Home>) -> Self {
         LoopHandle { home }
+    }
+
+    pub(crate) fn home(&self) -> &Arc<Home> {
+        &self.home
     }
 
     /// The loop that runs on this thread, if one does.
@@ -96,6 +101,12 @@ impl LoopHandle {
         Ok(ThreadsafeCallHandle::new(callback))
     }
 
+    /// The live tasks that were spawned on this loop, in the order of their ids. Those of the other
+    /// loops are asked [`on`](LoopHandle::on) them.
+    pub fn all_tasks(&self) -> Vec<TaskInfo> {
+        self.home.remote().members.infos()
+    }
+
     /// Starts a task that any loop of the runtime may run, one step at a time.
     ///
     /// From a loop it starts there, unless another is idle; from elsewhere, wherever there is room.
@@ -106,7 +117,7 @@ impl LoopHandle {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.home.spawn(future, Location::caller())
+        self.home.spawn(future, Location::caller().into())
     }
 
     /// Starts a task on this loop, from any thread: `make` is called there, so that the future need
@@ -118,7 +129,7 @@ impl LoopHandle {
         F: Future + 'static,
         F::Output: Send + 'static,
     {
-        self.home.spawn_made_here(make, Location::caller())
+        self.home.spawn_made_here(make, Location::caller().into())
     }
 
     /// Ends the run of this loop when its present batch is done.

@@ -140,7 +140,7 @@ impl LocalLoop {
         F::Output: 'static,
     {
         let home = self.worker.home();
-        home.spawn_bound(&self.worker, future, Location::caller())
+        home.spawn_bound(&self.worker, future, Location::caller().into())
     }
 
     /// Ends the run of this loop when its present batch is done. Before a run: that run makes one

@@ -21,6 +21,7 @@ mod local;
 mod repeating;
 mod shutdown;
 mod stats;
+mod task_builder;
 
 use std::future::Future;
 use std::panic::Location;
@@ -34,10 +35,11 @@ pub use crate::runtime::lent::Runtime;
 pub use crate::runtime::local::LocalLoop;
 pub use crate::runtime::shutdown::ShutdownReport;
 pub use crate::runtime::stats::{LoopStats, RuntimeStats};
+pub use crate::runtime::task_builder::TaskBuilder;
 pub use crate::scheduler::{ErrorContext, LoopId};
 
 use crate::scheduler;
-use crate::task::join::JoinHandle;
+use crate::task::info::TaskInfo;
 
 // What the layers above take from those below a runtime: handles of a loop's parts, by name.
 pub(crate) use crate::driver::{Interest, IoKey, Ready};
@@ -46,7 +48,9 @@ pub(crate) use crate::runtime::repeating::Repeating;
 pub use crate::scheduler::offload::Executor;
 pub(crate) use crate::scheduler::{IoHandler, Offload, Permit};
 pub(crate) use crate::task::drop_payload;
-pub(crate) use crate::task::join::{Panic, panic_text};
+pub(crate) use crate::task::join::{
+    CancelHandle, CancelOnDrop, JoinError, JoinHandle, Panic, panic_text,
+};
 pub(crate) use crate::task::yield_now::yield_now;
 
 /// Starts a movable task on the runtime whose loop runs on this thread.
@@ -59,11 +63,17 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    let location = Location::caller();
-    let spawned = scheduler::with_current(|worker| {
-        worker.map(|worker| worker.home().spawn(future, location))
-    });
+    let origin = Location::caller().into();
+    let spawned =
+        scheduler::with_current(|worker| worker.map(|worker| worker.home().spawn(future, origin)));
     spawned.expect("spawn() is called inside a loop; elsewhere use LoopHandle::spawn")
+}
+
+/// The task whose step runs on this thread.
+///
+/// `None` in a callback, in a protocol, in the future given to `block_on`, and outside a loop.
+pub fn current_task() -> Option<TaskInfo> {
+    scheduler::with_current(|worker| worker.and_then(|worker| worker.current_task()))
 }
 
 /// Starts a loop-bound task on the loop that runs on this thread.

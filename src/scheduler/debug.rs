@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use crate::scheduler::ready::{Handle, IoHandler};
 use crate::scheduler::worker::Worker;
-use crate::task::{Runnable, TaskMeta};
+use crate::task::Runnable;
+use crate::task::info::TaskInfo;
 
 /// A callback that takes longer is slow, as in asyncio.
 const SLOW: Duration = Duration::from_millis(100);
@@ -37,7 +38,7 @@ impl DebugMode {
 enum Subject {
     /// The place is known once it runs.
     Callback,
-    Task(TaskMeta),
+    Task(TaskInfo),
     Socket(Rc<dyn IoHandler>),
     Other(&'static str),
 }
@@ -48,7 +49,7 @@ impl Worker {
     pub(super) fn run_handle_watched(self: &Rc<Self>, handle: Handle, root: &mut dyn FnMut()) {
         let subject = match &handle {
             Handle::Call(_) | Handle::SharedCall(_) => Subject::Callback,
-            Handle::Task(task) => Subject::Task(*task.metadata()),
+            Handle::Task(task) => Subject::Task(task.metadata().clone()),
             Handle::Io(key, _) => match self.io.borrow().get(*key) {
                 Some(handler) => Subject::Socket(Rc::clone(handler)),
                 None => Subject::Other("a socket that is closed"),
@@ -67,9 +68,9 @@ impl Worker {
     /// A step of a movable task, timed.
     #[cold]
     pub(super) fn run_task_watched(self: &Rc<Self>, task: Runnable) {
-        let subject = Subject::Task(*task.metadata());
+        let subject = Subject::Task(task.metadata().clone());
         self.watch(subject, || {
-            task.run();
+            self.run_task(task);
         });
     }
 
@@ -115,7 +116,7 @@ impl fmt::Display for Slow {
             (Subject::Callback, Some(place)) => write!(f, "a callback scheduled at {place}"),
             (Subject::Callback, None) => f.write_str("a callback that was cancelled"),
             (Subject::Task(task), _) => {
-                write!(f, "a step of {} spawned at {}", task.id, task.location)
+                write!(f, "a step of {task} spawned at {}", task.spawned_at())
             }
             (Subject::Socket(handler), _) => f.write_str(&handler.describe()),
             (Subject::Other(what), _) => f.write_str(what),

@@ -19,8 +19,9 @@ use std::rc::Rc;
 use crate::scheduler::ready::Message;
 use crate::scheduler::shared::{Home, LoopId};
 use crate::scheduler::worker::Worker;
+use crate::task::info::TaskInfo;
 use crate::task::join::{Panic, panic_text};
-use crate::task::{TaskId, TaskMeta, drop_payload};
+use crate::task::{TaskId, drop_payload};
 
 /// A failure, and what is known of where it came from. What an exception handler is given.
 ///
@@ -38,7 +39,7 @@ pub struct ErrorContext {
     panic: Option<Panic>,
     loop_id: Option<LoopId>,
     scheduled_at: Option<&'static Location<'static>>,
-    task: Option<TaskMeta>,
+    task: Option<TaskInfo>,
     peer: Option<String>,
     while_handling: Option<Box<ErrorContext>>,
 }
@@ -75,7 +76,7 @@ impl ErrorContext {
         self
     }
 
-    pub(crate) fn with_task(mut self, task: TaskMeta) -> Self {
+    pub(crate) fn with_task(mut self, task: TaskInfo) -> Self {
         self.task = Some(task);
         self
     }
@@ -119,12 +120,12 @@ impl ErrorContext {
 
     /// The task that failed.
     pub fn task(&self) -> Option<TaskId> {
-        self.task.map(|task| task.id)
+        self.task.as_ref().map(TaskInfo::id)
     }
 
     /// The line of the program that spawned the task.
     pub fn spawned_at(&self) -> Option<&'static Location<'static>> {
-        self.task.map(|task| task.location)
+        self.task.as_ref().map(TaskInfo::spawned_at)
     }
 
     /// What the other end of the connection is called: an address, or the name of a Unix socket.
@@ -179,7 +180,7 @@ impl fmt::Display for ErrorContext {
             write!(f, "; scheduled at {place}")?;
         }
         if let Some(task) = &self.task {
-            write!(f, "; {} spawned at {}", task.id, task.location)?;
+            write!(f, "; {task} spawned at {}", task.spawned_at())?;
         }
         if let Some(peer) = &self.peer {
             write!(f, "; peer {peer}")?;

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,9 +26,10 @@ use crate::scheduler::inbox::Inbox;
 use crate::scheduler::offload::Offload;
 use crate::scheduler::ready::{Handle, Message};
 use crate::scheduler::worker::Worker;
+use crate::task::info::{Origin, TaskInfo};
 use crate::task::join::JoinHandle;
 use crate::task::members::{Kind, Members};
-use crate::task::{Ended, Membership, Runnable, TaskId, TaskMeta, Witness};
+use crate::task::{Ended, Membership, Runnable, TaskId, Witness};
 
 /// Which loop of a runtime: 0 is the one that can be lent a thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -165,26 +165,22 @@ impl Home {
     }
 
     /// Spawns a task that may be stolen.
-    pub(crate) fn spawn<F>(
-        self: &Arc<Self>,
-        future: F,
-        location: &'static Location<'static>,
-    ) -> JoinHandle<F::Output>
+    pub(crate) fn spawn<F>(self: &Arc<Self>, future: F, origin: Origin) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
         let home = Arc::clone(self);
         let schedule = move |task, info| home.schedule_movable(task, info);
-        let make = |member, meta| crate::task::movable(future, member, meta, schedule);
-        self.admit(Kind::Movable, location, make, Runnable::schedule)
+        let make = |member, info| crate::task::movable(future, member, info, schedule);
+        self.admit(Kind::Movable, origin, make, Runnable::schedule)
     }
 
     /// Spawns a task made by `make` on this loop, which alone will run it.
     pub(crate) fn spawn_made_here<M, F>(
         self: &Arc<Self>,
         make: M,
-        location: &'static Location<'static>,
+        origin: Origin,
     ) -> JoinHandle<F::Output>
     where
         M: FnOnce() -> F + Send + 'static,
@@ -197,8 +193,8 @@ impl Home {
             make: Some(make),
             future: None,
         };
-        let make = |member, meta| crate::task::movable(future, member, meta, schedule);
-        self.admit(Kind::Bound, location, make, Runnable::schedule)
+        let make = |member, info| crate::task::movable(future, member, info, schedule);
+        self.admit(Kind::Bound, origin, make, Runnable::schedule)
     }
 
     /// Spawns a loop-bound task. On the thread of this loop only: it is where the task will run. Its
@@ -208,7 +204,7 @@ impl Home {
         self: &Arc<Self>,
         worker: &Worker,
         future: F,
-        location: &'static Location<'static>,
+        origin: Origin,
     ) -> JoinHandle<F::Output>
     where
         F: Future + 'static,
@@ -216,8 +212,8 @@ impl Home {
     {
         let home = Arc::clone(self);
         let schedule = move |task, _| home.schedule_bound(task);
-        let make = |member, meta| crate::task::bound(future, member, meta, schedule);
-        self.admit(Kind::Bound, location, make, |task| {
+        let make = |member, info| crate::task::bound(future, member, info, schedule);
+        self.admit(Kind::Bound, origin, make, |task| {
             worker.push_ready(Handle::Task(task))
         })
     }
@@ -225,8 +221,8 @@ impl Home {
     fn admit<T>(
         self: &Arc<Self>,
         kind: Kind,
-        location: &'static Location<'static>,
-        make: impl FnOnce(Member, TaskMeta) -> (Runnable, JoinHandle<T>),
+        origin: Origin,
+        make: impl FnOnce(Member, TaskInfo) -> (Runnable, JoinHandle<T>),
         start: impl FnOnce(Runnable),
     ) -> JoinHandle<T> {
         let members = &self.remote().members;
@@ -239,8 +235,9 @@ impl Home {
         };
         let loops = self.shared.loops.len() as u64;
         let id = TaskId(place.number * loops + self.id as u64);
-        let (task, handle) = make(member, TaskMeta { id, location });
-        if members.fill(place, task.waker()) {
+        let info = TaskInfo { id, origin };
+        let (task, handle) = make(member, info.clone());
+        if members.fill(place, task.waker(), info) {
             start(task);
         } else {
             drop(task);
@@ -283,14 +280,14 @@ impl Membership for Member {
     }
 
     /// The loop that polls the task now; its home, if no loop does.
-    fn witness(&self, meta: TaskMeta) -> Witness {
+    fn witness(&self, info: TaskInfo) -> Witness {
         let home = context::with_current(|worker| {
             let worker = worker.filter(|worker| worker.is_of(&self.home.shared));
             Arc::clone(worker.map_or(&self.home, |worker| worker.home()))
         });
         Box::new(move |payload| {
             let context = ErrorContext::new("a task panicked, and nobody took its result");
-            home.report(context.with_task(meta).with_panic(payload));
+            home.report(context.with_task(info).with_panic(payload));
         })
     }
 }

@@ -33,6 +33,7 @@ use crate::scheduler::idle::{LeftIdle, LeftSearch, Searching};
 use crate::scheduler::ready::{Callback, Handle, IoHandler, Message};
 use crate::scheduler::shared::{Home, Remote, Shared};
 use crate::task::Runnable;
+use crate::task::info::TaskInfo;
 
 /// Bytes that a loop reads at once into the buffer it lends to its connections: large enough that a
 /// bulk transfer is bounded by the kernel, small enough to stay in the second-level cache.
@@ -60,6 +61,8 @@ pub(crate) struct Worker {
     /// Set while handles and tasks run: a task they make ready may be waited for by the very code
     /// that runs, so another loop has to hear of it at once (S7).
     in_user_code: Cell<bool>,
+    /// The task whose step runs just now, loop-bound or movable.
+    current_task: Cell<Option<TaskInfo>>,
     /// Where the callback that runs now was scheduled; `None` while anything else runs.
     pub(super) running_place: Cell<Option<&'static Location<'static>>>,
     /// The exception handler; `None` is the default.
@@ -117,6 +120,7 @@ impl Worker {
             searching: Cell::new(None),
             retreated: Cell::new(false),
             in_user_code: Cell::new(false),
+            current_task: Cell::new(None),
             running_place: Cell::new(None),
             on_error: RefCell::default(),
             debug: DebugMode::new(debug),
@@ -387,7 +391,7 @@ impl Worker {
             }
             Handle::Task(task) => {
                 self.counters().tasks_run.add(1);
-                task.run();
+                self.run_task(task);
             }
             Handle::Root => root(),
             Handle::Failure(context) => self.report(*context),
@@ -413,9 +417,7 @@ impl Worker {
             if self.debug.is_on.get() {
                 self.run_task_watched(next);
             } else {
-                self.catch(|| {
-                    next.run();
-                });
+                self.catch(|| self.run_task(next));
             }
             run += 1;
             if run >= budget.tasks || self.deque.is_empty() {
@@ -432,6 +434,13 @@ impl Worker {
             task = self.deque.pop();
         }
         self.counters().tasks_run.add(u64::from(run));
+    }
+
+    /// One step of a task. It does not panic: the task catches what its future does.
+    pub(super) fn run_task(&self, task: Runnable) {
+        self.current_task.set(Some(task.metadata().clone()));
+        task.run();
+        self.current_task.set(None);
     }
 }
 
@@ -494,6 +503,13 @@ impl Worker {
         if self.in_user_code.get() && !info.woken_while_running {
             self.notify_thieves();
         }
+    }
+
+    /// The task whose step runs just now; none in a callback, nor in the future of `block_on`.
+    pub(crate) fn current_task(&self) -> Option<TaskInfo> {
+        let current = self.current_task.take();
+        self.current_task.set(current.clone());
+        current
     }
 
     pub(crate) fn stop(&self) {

@@ -3,6 +3,8 @@
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
+use std::io;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,8 +12,9 @@ use std::task::{Context, Poll, Waker};
 
 use async_task::FallibleTask;
 
+use crate::task::info::TaskInfo;
 use crate::task::word::{CancelRequest, TaskWord};
-use crate::task::{TaskMeta, Witness, drop_payload};
+use crate::task::{Witness, drop_payload};
 
 /// What a panic carries.
 pub(crate) type Panic = Box<dyn Any + Send>;
@@ -22,7 +25,7 @@ pub struct TaskId(pub(crate) u64);
 
 impl fmt::Display for TaskId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "task-{}", self.0)
+        write!(f, "Task-{}", self.0)
     }
 }
 
@@ -76,6 +79,13 @@ impl fmt::Display for JoinError {
 
 impl std::error::Error for JoinError {}
 
+/// As an error of its own kind ([`io::ErrorKind::Other`]), with the text of this one.
+impl From<JoinError> for io::Error {
+    fn from(error: JoinError) -> Self {
+        io::Error::other(error.to_string())
+    }
+}
+
 /// The result of a task on its way to the handle. If nobody takes it, because the task is detached, it
 /// is dropped inside async-task, which ends the process where a destructor panics; so that panic ends
 /// here, and the panic of the task goes to its witness (ERR-06).
@@ -90,6 +100,10 @@ pub(crate) enum Failed {
 impl<T> Outcome<T> {
     pub(crate) fn new(result: Result<T, Failed>) -> Self {
         Outcome(Some(result))
+    }
+
+    fn has_panicked(&self) -> bool {
+        matches!(self.0, Some(Err(Failed::Panicked(..))))
     }
 
     fn into_result(mut self) -> Result<T, JoinError> {
@@ -118,12 +132,15 @@ impl<T> Drop for Outcome<T> {
 
 /// A running task. Await it for its result.
 ///
+/// Awaiting a handle is asyncio's `shield`: what happens to whoever awaits it does not reach the task.
+///
 /// - Dropping the handle detaches the task: it goes on by itself.
 /// - [`cancel`](JoinHandle::cancel) ends it: its future is dropped by a loop, in a later step.
 /// - A panic of the task is an error here; nothing else is hurt by it. If nobody takes it, because the
 ///   handle is dropped, it is told to the exception handler of the loop on which the task panicked.
 /// - Cancelling whoever awaits the handle detaches the task. Awaiting loses nothing: `&mut handle`
-///   may be awaited again.
+///   may be awaited again. [`cancel_on_drop`](JoinHandle::cancel_on_drop) makes it otherwise.
+/// - A task that awaits its own handle panics.
 ///
 /// ```
 /// # let runtime = garland::Builder::new().loops(1).build()?;
@@ -137,38 +154,50 @@ impl<T> Drop for Outcome<T> {
 /// })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[doc(alias = "shield")]
+#[doc(alias = "Task")]
 pub struct JoinHandle<T> {
     inner: Inner<T>,
 }
 
 enum Inner<T> {
     Live(Live<T>),
-    /// The runtime was closed when it should have been spawned.
-    Refused,
+    /// It has ended, and the result waits to be taken. No id: a closed runtime refused it.
+    Ended(Option<TaskId>, Outcome<T>),
     Taken,
 }
 
 struct Live<T> {
-    id: TaskId,
-    task: FallibleTask<Outcome<T>, TaskMeta>,
-    word: Arc<TaskWord>,
-    /// Queues the task for the step in which its future is dropped.
-    waker: Waker,
+    task: FallibleTask<Outcome<T>, TaskInfo>,
+    cancel: CancelHandle,
+}
+
+const GAVE_ITS_RESULT: &str = "a JoinHandle was awaited again after it gave its result";
+
+impl<T> Live<T> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<T>> {
+        let Poll::Ready(ended) = Pin::new(&mut self.task).poll(cx) else {
+            // It would wait for ever, and its runtime with it.
+            let by_itself = cx.waker().will_wake(&self.cancel.waker);
+            assert!(!by_itself, "{} cannot await itself", self.cancel.id);
+            return Poll::Pending;
+        };
+        // None: dropped while it waited in a queue, by the end of its runtime.
+        Poll::Ready(ended.unwrap_or_else(|| Outcome::new(Err(Failed::Cancelled))))
+    }
 }
 
 impl<T> JoinHandle<T> {
     pub(crate) fn new(
         id: TaskId,
-        task: async_task::Task<Outcome<T>, TaskMeta>,
+        task: async_task::Task<Outcome<T>, TaskInfo>,
         word: Arc<TaskWord>,
         waker: Waker,
     ) -> Self {
         JoinHandle {
             inner: Inner::Live(Live {
-                id,
                 task: task.fallible(),
-                word,
-                waker,
+                cancel: CancelHandle { id, word, waker },
             }),
         }
     }
@@ -176,7 +205,7 @@ impl<T> JoinHandle<T> {
     /// A handle of a task that was never made, because its runtime is closed.
     pub(crate) fn refused() -> Self {
         JoinHandle {
-            inner: Inner::Refused,
+            inner: Inner::Ended(None, Outcome::new(Err(Failed::Cancelled))),
         }
     }
 
@@ -187,32 +216,70 @@ impl<T> JoinHandle<T> {
     /// future is gone, even if its body should complete in the step that runs just now; only a panic
     /// on the way is not kept back. False: it has ended by itself, and nothing changes.
     pub fn cancel(&self) -> bool {
-        let Inner::Live(live) = &self.inner else {
-            return false;
-        };
-        match live.word.request_cancel() {
-            CancelRequest::First => {
-                live.waker.wake_by_ref();
-                true
-            }
-            CancelRequest::Again => true,
-            CancelRequest::TooLate => false,
+        match &self.inner {
+            Inner::Live(live) => live.cancel.cancel(),
+            Inner::Ended(..) | Inner::Taken => false,
         }
+    }
+
+    /// Leave to cancel the task, for those who do not hold its handle. `None` if the handle has seen
+    /// the end of the task.
+    pub fn cancel_handle(&self) -> Option<CancelHandle> {
+        match &self.inner {
+            Inner::Live(live) => Some(live.cancel.clone()),
+            Inner::Ended(..) | Inner::Taken => None,
+        }
+    }
+
+    /// Waits for the end and keeps the result: the handle then yields it at once. True: a panic.
+    pub(crate) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if let Inner::Live(live) = &mut self.inner {
+            let result = std::task::ready!(live.poll(cx));
+            self.inner = Inner::Ended(Some(live.cancel.id), result);
+        }
+        match &self.inner {
+            Inner::Ended(_, result) => Poll::Ready(result.has_panicked()),
+            _ => panic!("{GAVE_ITS_RESULT}"),
+        }
+    }
+
+    /// Ties the task to this handle: dropping what is returned cancels the task.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let clock = garland::ManualClock::auto_advance();
+    /// # let runtime = garland::Builder::new().loops(1).clock(clock).build()?;
+    /// runtime.block_on(async {
+    ///     let held = std::sync::Arc::new(());
+    ///     let inside = held.clone();
+    ///     let task = garland::spawn(async move {
+    ///         let _inside = inside;
+    ///         std::future::pending::<()>().await;
+    ///     });
+    ///     drop(task.cancel_on_drop());
+    ///     garland::sleep(Duration::from_millis(1)).await;
+    ///     assert_eq!(std::sync::Arc::strong_count(&held), 1);
+    /// })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn cancel_on_drop(self) -> CancelOnDrop<T> {
+        CancelOnDrop(self)
     }
 
     /// True if the task has ended, in whatever way.
     pub fn is_finished(&self) -> bool {
         match &self.inner {
-            Inner::Live(live) => live.word.is_done(),
-            Inner::Refused | Inner::Taken => true,
+            Inner::Live(live) => live.cancel.is_finished(),
+            Inner::Ended(..) | Inner::Taken => true,
         }
     }
 
     /// The task's name; `None` if a closed runtime refused it, or if its result was taken.
     pub fn id(&self) -> Option<TaskId> {
         match &self.inner {
-            Inner::Live(live) => Some(live.id),
-            Inner::Refused | Inner::Taken => None,
+            Inner::Live(live) => Some(live.cancel.id),
+            Inner::Ended(id, _) => *id,
+            Inner::Taken => None,
         }
     }
 }
@@ -221,17 +288,15 @@ impl<T> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = match &mut self.inner {
-            Inner::Live(live) => {
-                let ended = std::task::ready!(Pin::new(&mut live.task).poll(cx));
-                // None: dropped while it waited in a queue, by the end of its runtime.
-                ended.map_or(Err(JoinError::Cancelled), Outcome::into_result)
-            }
-            Inner::Refused => Err(JoinError::Cancelled),
-            Inner::Taken => panic!("a JoinHandle was awaited again after it gave its result"),
-        };
-        self.inner = Inner::Taken;
-        Poll::Ready(result)
+        if let Inner::Live(live) = &mut self.inner {
+            let result = std::task::ready!(live.poll(cx));
+            self.inner = Inner::Taken;
+            return Poll::Ready(result.into_result());
+        }
+        match std::mem::replace(&mut self.inner, Inner::Taken) {
+            Inner::Ended(_, result) => Poll::Ready(result.into_result()),
+            _ => panic!("{GAVE_ITS_RESULT}"),
+        }
     }
 }
 
@@ -252,5 +317,85 @@ impl<T> fmt::Debug for JoinHandle<T> {
             .field("id", &self.id())
             .field("finished", &self.is_finished())
             .finish_non_exhaustive()
+    }
+}
+
+/// Leave to cancel one task. Clones are leave to cancel the same one; dropping it does nothing.
+///
+/// It keeps the memory of the task's state alive, not the task.
+#[derive(Clone)]
+pub struct CancelHandle {
+    id: TaskId,
+    word: Arc<TaskWord>,
+    /// Queues the task for the step in which its future is dropped.
+    waker: Waker,
+}
+
+impl CancelHandle {
+    /// As [`JoinHandle::cancel`].
+    pub fn cancel(&self) -> bool {
+        match self.word.request_cancel() {
+            CancelRequest::First => {
+                self.waker.wake_by_ref();
+                true
+            }
+            CancelRequest::Again => true,
+            CancelRequest::TooLate => false,
+        }
+    }
+
+    /// True if the task has ended, in whatever way.
+    pub fn is_finished(&self) -> bool {
+        self.word.is_done()
+    }
+
+    /// The task it cancels.
+    pub fn id(&self) -> TaskId {
+        self.id
+    }
+}
+
+impl fmt::Debug for CancelHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CancelHandle")
+            .field("id", &self.id)
+            .field("finished", &self.is_finished())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A [`JoinHandle`] whose task does not outlive it: dropping it cancels the task, as by
+/// [`JoinHandle::cancel`]. Await it for the result.
+#[derive(Debug)]
+#[must_use = "dropping it cancels the task"]
+pub struct CancelOnDrop<T>(JoinHandle<T>);
+
+impl<T> CancelOnDrop<T> {
+    /// The handle, with the task no longer tied to it.
+    pub fn detach(mut self) -> JoinHandle<T> {
+        let inner = std::mem::replace(&mut self.0.inner, Inner::Taken);
+        JoinHandle { inner }
+    }
+}
+
+impl<T> Deref for CancelOnDrop<T> {
+    type Target = JoinHandle<T>;
+
+    fn deref(&self) -> &JoinHandle<T> {
+        &self.0
+    }
+}
+
+impl<T> Future for CancelOnDrop<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+impl<T> Drop for CancelOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.cancel();
     }
 }

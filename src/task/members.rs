@@ -9,6 +9,7 @@ use std::task::Waker;
 use slab::Slab;
 
 use crate::task::Ended;
+use crate::task::info::TaskInfo;
 
 /// Wakers by member key. Touched by any thread: whoever spawns, and whoever runs the last step.
 #[derive(Debug, Default)]
@@ -31,7 +32,7 @@ impl List {
         let wakers = self
             .members
             .iter()
-            .filter_map(|(_, entry)| entry.waker.clone());
+            .filter_map(|(_, entry)| Some(entry.task.as_ref()?.0.clone()));
         wakers.collect()
     }
 }
@@ -39,7 +40,7 @@ impl List {
 #[derive(Debug)]
 struct Entry {
     /// `None` until the place is filled.
-    waker: Option<Waker>,
+    task: Option<(Waker, TaskInfo)>,
     kind: Kind,
 }
 
@@ -78,14 +79,14 @@ impl Members {
         }
         list.ledger.joined += 1;
         let number = list.ledger.joined;
-        let key = list.members.insert(Entry { waker: None, kind });
+        let key = list.members.insert(Entry { task: None, kind });
         Some(Place { key, number })
     }
 
     /// Fills the reserved place, before the task is queued for the first time. False: the loop was
     /// closed in between, and the caller ends the task.
     #[must_use]
-    pub(crate) fn fill(&self, place: Place, waker: Waker) -> bool {
+    pub(crate) fn fill(&self, place: Place, waker: Waker, info: TaskInfo) -> bool {
         let mut list = self.lock();
         if list.closed {
             drop(list);
@@ -94,7 +95,7 @@ impl Members {
             return false;
         }
         let entry = &mut list.members[place.key];
-        entry.waker = Some(waker);
+        entry.task = Some((waker, info));
         list.bound += usize::from(entry.kind == Kind::Bound);
         true
     }
@@ -107,7 +108,7 @@ impl Members {
             Ended::Panicked => list.ledger.panicked += 1,
         }
         let entry = list.members.remove(key);
-        if entry.kind == Kind::Bound && entry.waker.is_some() {
+        if entry.kind == Kind::Bound && entry.task.is_some() {
             list.bound -= 1;
         }
         drop(list);
@@ -125,6 +126,19 @@ impl Members {
     /// The wakers of all members.
     pub(crate) fn wakers(&self) -> Vec<Waker> {
         self.lock().wakers()
+    }
+
+    /// The members that have filled their place, in the order of their ids.
+    pub(crate) fn infos(&self) -> Vec<TaskInfo> {
+        let list = self.lock();
+        let filled = list
+            .members
+            .iter()
+            .filter_map(|(_, entry)| entry.task.as_ref());
+        let mut infos: Vec<_> = filled.map(|(_, info)| info.clone()).collect();
+        drop(list);
+        infos.sort_unstable_by_key(TaskInfo::id);
+        infos
     }
 
     /// Bound members that have filled their place and have not ended. After

@@ -1,6 +1,6 @@
 //! L1: one future, from spawn to join.
 //!
-//! A task is an `async-task` allocation: the future, its state, its output and a [`TaskMeta`] in one
+//! A task is an `async-task` allocation: the future, its state, its output and a [`TaskInfo`] in one
 //! piece. This module adds what a server needs around it: panics are caught and become the task's
 //! result, cancellation drops the future on a loop in a later step, and every task is a member of a
 //! [`Members`](members::Members) list, so that shutting down reaches those that nothing wakes any more.
@@ -22,13 +22,14 @@
 //!
 //! It knows no queue and no loop: who schedules is a closure, who counts is a [`Membership`].
 
+pub(crate) mod info;
 pub(crate) mod join;
 pub(crate) mod members;
 pub(crate) mod word;
 pub(crate) mod yield_now;
 
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -36,6 +37,7 @@ use std::task::{Context, Poll};
 use async_task::{Builder, ScheduleInfo, WithInfo};
 use pin_project_lite::pin_project;
 
+use crate::task::info::TaskInfo;
 use crate::task::join::{Failed, JoinHandle, Outcome, Panic};
 use crate::task::word::TaskWord;
 
@@ -43,15 +45,7 @@ pub(crate) use crate::task::join::TaskId;
 
 /// A task that waits in a queue for its next step. Dropping it ends the task: the future is dropped
 /// there and then, and the handle yields `Cancelled`.
-pub(crate) type Runnable = async_task::Runnable<TaskMeta>;
-
-/// What is known of a task apart from its future.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TaskMeta {
-    pub(crate) id: TaskId,
-    /// Where it was spawned.
-    pub(crate) location: &'static Location<'static>,
-}
+pub(crate) type Runnable = async_task::Runnable<TaskInfo>;
 
 /// How a task ended, for the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +59,7 @@ pub(crate) enum Ended {
 pub(crate) trait Membership {
     fn leave(self, how: Ended);
     /// Who will hear of a panic of the step that runs now, if nobody takes the task's result.
-    fn witness(&self, meta: TaskMeta) -> Witness;
+    fn witness(&self, info: TaskInfo) -> Witness;
 }
 
 /// Told of a panic that nobody else will see. Must not panic: destructors call it.
@@ -75,7 +69,7 @@ pub(crate) type Witness = Box<dyn FnOnce(Panic) + Send>;
 pub(crate) fn movable<F, G, S>(
     future: F,
     membership: G,
-    meta: TaskMeta,
+    info: TaskInfo,
     schedule: S,
 ) -> (Runnable, JoinHandle<F::Output>)
 where
@@ -84,11 +78,12 @@ where
     G: Membership + Send + 'static,
     S: Fn(Runnable, ScheduleInfo) + Send + Sync + 'static,
 {
-    let (body, word) = Body::new(future, membership, meta);
+    let id = info.id;
+    let (body, word) = Body::new(future, membership, info.clone());
     let (runnable, task) = Builder::new()
-        .metadata(meta)
+        .metadata(info)
         .spawn(move |_| body, WithInfo(schedule));
-    let handle = JoinHandle::new(meta.id, task, word, runnable.waker());
+    let handle = JoinHandle::new(id, task, word, runnable.waker());
     (runnable, handle)
 }
 
@@ -96,7 +91,7 @@ where
 pub(crate) fn bound<F, G, S>(
     future: F,
     membership: G,
-    meta: TaskMeta,
+    info: TaskInfo,
     schedule: S,
 ) -> (Runnable, JoinHandle<F::Output>)
 where
@@ -105,11 +100,12 @@ where
     G: Membership + 'static,
     S: Fn(Runnable, ScheduleInfo) + Send + Sync + 'static,
 {
-    let (body, word) = Body::new(future, membership, meta);
+    let id = info.id;
+    let (body, word) = Body::new(future, membership, info.clone());
     let (runnable, task) = Builder::new()
-        .metadata(meta)
+        .metadata(info)
         .spawn_local(move |_| body, WithInfo(schedule));
-    let handle = JoinHandle::new(meta.id, task, word, runnable.waker());
+    let handle = JoinHandle::new(id, task, word, runnable.waker());
     (runnable, handle)
 }
 
@@ -120,7 +116,7 @@ pin_project! {
         future: Option<F>,
         membership: Option<G>,
         word: Arc<TaskWord>,
-        meta: TaskMeta,
+        info: TaskInfo,
     }
 
     impl<F, G: Membership> PinnedDrop for Body<F, G> {
@@ -136,7 +132,7 @@ pin_project! {
             match dropped {
                 Ok(()) => membership.leave(Ended::Cancelled),
                 Err(payload) => {
-                    let witness = membership.witness(*this.meta);
+                    let witness = membership.witness(this.info.clone());
                     membership.leave(Ended::Panicked);
                     witness(payload);
                 }
@@ -146,13 +142,13 @@ pin_project! {
 }
 
 impl<F, G: Membership> Body<F, G> {
-    fn new(future: F, membership: G, meta: TaskMeta) -> (Self, Arc<TaskWord>) {
+    fn new(future: F, membership: G, info: TaskInfo) -> (Self, Arc<TaskWord>) {
         let word = Arc::new(TaskWord::new());
         let body = Body {
             future: Some(future),
             membership: Some(membership),
             word: Arc::clone(&word),
-            meta,
+            info,
         };
         (body, word)
     }
@@ -193,9 +189,12 @@ impl<F: Future, G: Membership> Future for Body<F, G> {
                 // What is left of the future goes here: async-task aborts where a destructor panics.
                 let dropped = catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
                 if let Err(second) = dropped {
-                    membership.witness(*this.meta)(second);
+                    membership.witness(this.info.clone())(second);
                 }
-                Err(Failed::Panicked(payload, membership.witness(*this.meta)))
+                Err(Failed::Panicked(
+                    payload,
+                    membership.witness(this.info.clone()),
+                ))
             }
         };
         let how = match &result {
