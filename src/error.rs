@@ -42,6 +42,31 @@ impl fmt::Display for LoopError {
 
 impl std::error::Error for LoopError {}
 
+/// A [`LoopFuture`](crate::LoopFuture) or its [`Promise`](crate::Promise) could not do what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FutError {
+    /// A result was asked for before there was one, or set where there was an end already; or a
+    /// [`TimeoutScope`](crate::TimeoutScope) was rescheduled that is not running.
+    InvalidState,
+    /// It was cancelled, or its promise was dropped: there will be no result.
+    Cancelled,
+    /// It belongs to another loop than the one that awaits it.
+    OtherLoop,
+}
+
+impl fmt::Display for FutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            FutError::InvalidState => "not in this state",
+            FutError::Cancelled => "the future was cancelled",
+            FutError::OtherLoop => "the future belongs to another loop",
+        })
+    }
+}
+
+impl std::error::Error for FutError {}
+
 /// A runtime could not be built.
 #[derive(Debug)]
 #[non_exhaustive]

@@ -79,7 +79,7 @@ compile_error!(
 mod atomics;
 mod config;
 mod error;
-mod sync;
+pub mod sync;
 
 mod driver;
 mod task;
@@ -105,7 +105,12 @@ mod models;
 pub use crate::blocking::{Blocking, ExecutorError, getnameinfo, resolve, run_in_executor};
 pub use crate::config::{Pin, TurnBudget};
 pub use crate::driver::clock::ManualClock;
-pub use crate::error::{BuildError, LoopError, NetError, TimedOut};
+pub use crate::error::{BuildError, FutError, LoopError, NetError, TimedOut};
+pub use crate::future::{
+    AsCompleted, DoneCallback, GroupTask, LoopFuture, Promise, TaskError, TaskGroup,
+    TaskGroupError, TimeoutScope, When, as_completed, gather, gather_all, timeout_at, try_gather,
+    wait, wait_for,
+};
 pub use crate::net::{
     ConnectOptions, ListenOptions, ReadHalf, Server, ServerStats, SocketName, TcpListener,
     TcpStream, UnixListenOptions, UnixListener, UnixStream, WriteHalf, sock_accept, sock_connect,
@@ -113,12 +118,13 @@ pub use crate::net::{
 };
 pub use crate::runtime::{
     BackgroundRuntime, Builder, CallHandle, ErrorContext, ExceptionHandler, Executor, LocalLoop,
-    LoopHandle, LoopId, LoopStats, Runtime, RuntimeStats, ShutdownReport, ThreadsafeCallHandle,
-    TimerHandle, spawn, spawn_local,
+    LoopHandle, LoopId, LoopStats, Runtime, RuntimeStats, ShutdownReport, TaskBuilder,
+    ThreadsafeCallHandle, TimerHandle, current_task, spawn, spawn_local,
 };
 pub use crate::signal::{Signal, ctrl_c};
 pub use crate::streams::{ReadError, StreamReader, StreamWriter, open_connection};
-pub use crate::task::join::{JoinError, JoinHandle, TaskId};
+pub use crate::task::info::TaskInfo;
+pub use crate::task::join::{CancelHandle, CancelOnDrop, JoinError, JoinHandle, TaskId};
 pub use crate::task::yield_now::{YieldNow, yield_now};
 pub use crate::time::{Interval, Sleep, Timeout, interval, sleep, sleep_until, timeout};
 pub use crate::transport::{
