@@ -77,7 +77,9 @@ impl Semaphore {
 
     /// A permit, if one is free.
     pub fn try_acquire(&self) -> Option<Permit<'_>> {
-        lock(&self.state).try_take().then_some(Permit { of: self })
+        let is_taken = lock(&self.state).try_take();
+        // Not `then_some`: a permit that is made and dropped is given back.
+        is_taken.then(|| Permit { of: self })
     }
 
     /// Adds a permit: one that was [forgotten](Permit::forget), or a new one.

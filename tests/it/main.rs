@@ -26,6 +26,12 @@ mod many_loops;
 mod regressions;
 mod blocking;
 
+mod futures;
+mod combinators;
+mod groups;
+mod sync;
+mod queues;
+
 mod sockets;
 mod wire;
 mod tcp;
