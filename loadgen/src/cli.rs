@@ -1,14 +1,13 @@
 //! The command line: what can be written. What makes sense is decided in [`crate::plan`].
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use humantime::parse_duration;
+use serde::{Deserialize, Serialize};
 
-use crate::plan::Verify;
-use crate::quantity::Sizes;
-use crate::target::Target;
+use crate::assertion::Assertion;
+use crate::options::Options;
+use crate::quantity::{Rate, Sizes, Span};
 
 /// Load generator for TCP and UDP servers: drives an echo server and measures the latency of every request.
 #[derive(Debug, Parser)]
@@ -22,17 +21,22 @@ const EXAMPLES: &str = "\
 Examples:
   loadgen demo                                      try it: starts its own server, drives it, reports
   loadgen run tcp://127.0.0.1:7007                  64 connections for 10 s after 1 s of warm-up
-  loadgen run tcp://10.0.0.2:7007 --connections 1000 --threads 2 --size 4KiB --duration 1m
-  loadgen run tcp://127.0.0.1:7007 --out results    also writes results/run.hgrm and results/run.hlog
+  loadgen run tcp://127.0.0.1:7007 --rate 20k       open loop: 20,000 requests a second, come what may
+  loadgen run udp://127.0.0.1:7007 --rate 5k --assert 'loss==0' --assert 'p99<2ms'
+  loadgen run --plan configs/loadgen-tcp.toml --duration 1m
+  loadgen find-max tcp://127.0.0.1:7007 --slo 'p99<1ms'
 
-Exit status of run:  0 every request was answered correctly; 1 wrong usage, no connection, failed requests.
-Exit status of demo: 0 the report was printed, whatever it says; 1 wrong usage, no server, no connection.";
+Exit status:  0 ok; 1 wrong usage, no connection, failed requests; 3 an assertion failed;
+              4 INVALID, the generator was the bottleneck. demo exits with 0 once it has reported.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Drive a server and report its latency
     #[command(after_help = RUN_EXAMPLES)]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
+    /// Search the highest rate at which a server keeps an objective
+    #[command(after_help = FIND_MAX_EXAMPLES)]
+    FindMax(Box<FindMaxArgs>),
     /// Start an echo server in a process of its own, drive it over loopback, report
     Demo(DemoArgs),
     /// The server of `demo`
@@ -45,64 +49,57 @@ Examples:
   loadgen run tcp://127.0.0.1:7007
   loadgen run tcp://127.0.0.1:7007 --connections 1 --duration 30s     latency of an idle server
   loadgen run tcp://[::1]:7007 --threads 2 --pin 2,3 --out results    generator threads on CPUs 2 and 3
+  loadgen run tcp://127.0.0.1:7007 --rate 20k --connections 256       users who do not wait for each other
+  loadgen run udp://127.0.0.1:7007 --rate 5k --size 64..1200 --settle 500ms
+  loadgen run tcp://127.0.0.1:7007 --churn 100                        100 requests a connection
+  loadgen run tcp://127.0.0.1:7008 --service-time exp:500us           for services of kind tcp-spin
 
-The load is a closed loop: each connection sends its next request when the last one was answered.
+Without --rate the load is a closed loop: each connection sends its next request when the last one
+was answered, and a server that stalls is sent nothing meanwhile. With --rate requests are due when
+the timetable says; latency counts from then, even if no connection was free.
 Ctrl-C ends the run early and reports what was measured; a second Ctrl-C exits at once.";
 
-/// What `run` takes; checked by [`crate::plan::RunPlan::new`].
+const FIND_MAX_EXAMPLES: &str = "\
+Examples:
+  loadgen find-max tcp://127.0.0.1:7007 --slo 'p99<1ms'
+  loadgen find-max udp://127.0.0.1:7007 --slo 'p99.9<5ms' --slo 'loss==0' --from 10k --duration 5s
+
+The rate is doubled until an objective fails or less than 90 % of it is achieved, then bisected; the
+answer is confirmed by a window twice as long. --duration and --warmup are those of one window
+[default: 2s and 500ms].";
+
+/// What `run` takes.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RunArgs {
-    /// Where the server listens: tcp://HOST:PORT or udp://HOST:PORT
-    pub(crate) target: Target,
-    /// Connections (udp: sockets), over all threads
-    #[arg(long, value_name = "N", default_value_t = 64)]
-    pub(crate) connections: usize,
-    /// Requests in flight on each connection, at most
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(crate) depth: usize,
-    /// Generator threads
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(crate) threads: usize,
-    /// Bytes of a request: 64, 4KiB, 1MiB, or a range 64..4096 from which each is drawn; udp: at
-    /// least 24
-    #[arg(long, value_name = "BYTES", default_value = "64")]
-    pub(crate) size: Sizes,
-    /// How long to measure: 10s, 500ms, 2m
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
-    pub(crate) duration: Duration,
-    /// Load before the measurement: shown, left out of the result
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
-    pub(crate) warmup: Duration,
-    /// How long to wait for answers still outstanding at the end
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration)]
-    pub(crate) drain: Duration,
-    /// udp: how long a datagram's answer is waited for before the socket sends the next one. An
-    /// answer after that counts as late, none as lost; nothing is sent twice
-    #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = parse_duration)]
-    pub(crate) settle: Duration,
-    /// What is checked of an echo: all its bytes, its length, nothing
-    #[arg(long, value_enum, default_value_t = Verify::Full)]
-    pub(crate) verify: Verify,
-    /// Time between two progress lines, and between two lines of run.hlog
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
-    pub(crate) interval: Duration,
-    /// CPUs to pin the generator threads to, one for each thread
-    #[arg(long, value_name = "CPU", value_delimiter = ',')]
-    pub(crate) pin: Vec<usize>,
-    /// Folder for run.hgrm and run.hlog (made if missing, files overwritten)
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: Option<PathBuf>,
-    /// Progress on standard error: a line kept up to date on a terminal, or one line an interval
-    /// anywhere
-    #[arg(long, value_enum, default_value_t = ProgressStyle::Auto)]
-    pub(crate) progress: ProgressStyle,
-    /// No progress, only the report
-    #[arg(long, conflicts_with = "progress")]
-    pub(crate) quiet: bool,
+    /// A file with the same options, one `key = value` a line; what stands on the command line wins
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+/// What `find-max` takes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct FindMaxArgs {
+    /// What the target must keep at a rate for the rate to count (repeatable): 'p99<1ms', 'loss==0'
+    #[arg(long, value_name = "CONDITION", required = true)]
+    pub(crate) slo: Vec<Assertion>,
+    /// The rate to begin with [default: 1000]
+    #[arg(long, value_name = "RATE")]
+    pub(crate) from: Option<Rate>,
+    /// The highest rate to try [default: 10M]
+    #[arg(long, value_name = "RATE")]
+    pub(crate) up_to: Option<Rate>,
+    /// How near the answer must be to the true maximum, in per cent [default: 5]
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) precision: Option<f64>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
 }
 
 /// How progress is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum ProgressStyle {
     /// A line kept up to date on a terminal, nothing elsewhere
     Auto,
@@ -119,8 +116,8 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "BYTES", default_value = "64")]
     pub(crate) size: Sizes,
     /// How long to measure, after 1 s of warm-up
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
-    pub(crate) duration: Duration,
+    #[arg(long, value_name = "TIME", default_value = "5s")]
+    pub(crate) duration: Span,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -1,4 +1,5 @@
-//! Opens the connections of one thread before the run: some at a time, all or none.
+//! Opens connections: those of one thread before the run, some at a time, all or none; and one
+//! anew during the run.
 //!
 //! A run with fewer connections than asked for would answer another question, so the first failure
 //! ends it.
@@ -66,6 +67,46 @@ pub(crate) fn open_all(
     Ok(opening.streams)
 }
 
+/// Begins to open one connection and registers it.
+pub(crate) fn start(poll: &Poll, address: SocketAddr, token: Token) -> Result<TcpStream, Failure> {
+    let mut stream = TcpStream::connect(address).map_err(|e| failed(address, &e))?;
+    poll.registry()
+        .register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)
+        .map_err(|e| failed(address, &e))?;
+    Ok(stream)
+}
+
+/// Looks whether a connection is open; it is then ready for requests.
+pub(crate) fn is_open(stream: &TcpStream, address: SocketAddr) -> Result<bool, Failure> {
+    if let Some(error) = stream.take_error().map_err(|e| failed(address, &e))? {
+        return Err(failed(address, &error));
+    }
+    match stream.peer_addr() {
+        Ok(_) => {}
+        Err(e) if e.kind() == io::ErrorKind::NotConnected => return Ok(false),
+        Err(e) => return Err(failed(address, &e)),
+    }
+    // One small write a request: waiting for more to send would add the wait to the latency.
+    stream.set_nodelay(true).map_err(|e| failed(address, &e))?;
+    Ok(true)
+}
+
+fn failed(address: SocketAddr, error: &io::Error) -> Failure {
+    let mut failure = Failure::from_io(&format!("connect to {address}"), error);
+    failure.message.push_str(match error.kind() {
+        io::ErrorKind::ConnectionRefused => "; is the server listening there?",
+        io::ErrorKind::AddrNotAvailable => {
+            "; no local port is free, use fewer connections or less churn"
+        }
+        // EMFILE has no name of its own in io::ErrorKind.
+        _ if error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
+            "; raise the limit (ulimit -Hn) or use fewer connections"
+        }
+        _ => "",
+    });
+    failure
+}
+
 struct Opening {
     address: SocketAddr,
     streams: Vec<TcpStream>,
@@ -76,47 +117,18 @@ struct Opening {
 impl Opening {
     fn start_next(&mut self, poll: &Poll) -> Result<(), Failure> {
         let token = Token(self.streams.len());
-        let mut stream = TcpStream::connect(self.address).map_err(|e| self.failed(&e))?;
-        poll.registry()
-            .register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)
-            .map_err(|e| self.failed(&e))?;
-        self.streams.push(stream);
+        self.streams.push(start(poll, self.address, token)?);
         Ok(())
     }
 
     /// Looks whether connection `index` is open now; true if it was not before.
     fn finish(&mut self, index: usize) -> Result<bool, Failure> {
-        if self.open[index] {
+        if self.open[index] || !is_open(&self.streams[index], self.address)? {
             return Ok(false);
         }
-        let stream = &self.streams[index];
-        if let Some(error) = stream.take_error().map_err(|e| self.failed(&e))? {
-            return Err(self.failed(&error));
-        }
-        match stream.peer_addr() {
-            Ok(_) => {}
-            Err(e) if e.kind() == io::ErrorKind::NotConnected => return Ok(false),
-            Err(e) => return Err(self.failed(&e)),
-        }
-        // One small write a request: waiting for more to send would add the wait to the latency.
-        stream.set_nodelay(true).map_err(|e| self.failed(&e))?;
         self.open[index] = true;
         self.n_open += 1;
         Ok(true)
-    }
-
-    fn failed(&self, error: &io::Error) -> Failure {
-        let mut failure = Failure::from_io(&format!("connect to {}", self.address), error);
-        failure.message.push_str(match error.kind() {
-            io::ErrorKind::ConnectionRefused => "; is the server listening there?",
-            io::ErrorKind::AddrNotAvailable => "; no local port is free, use fewer connections",
-            // EMFILE has no name of its own in io::ErrorKind.
-            _ if error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
-                "; raise the limit (ulimit -Hn) or use fewer connections"
-            }
-            _ => "",
-        });
-        failure
     }
 
     fn stalled(&self, n: usize) -> Failure {

@@ -12,8 +12,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cli::{DemoArgs, ProgressStyle, RunArgs};
-use crate::plan::Verify;
+use crate::cli::DemoArgs;
+use crate::options::Options;
 use crate::target::Target;
 
 /// How long the server may take until it listens.
@@ -22,8 +22,6 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// How often an ending server is looked at.
 const LOOK_UP: Duration = Duration::from_millis(10);
-/// Load before the measurement.
-const WARMUP: Duration = Duration::from_secs(1);
 
 /// The demo's server, running.
 pub(crate) struct DemoServer {
@@ -69,26 +67,17 @@ impl DemoServer {
 }
 
 /// The load of the demo, with the generator on the last CPU when the server can have another.
-pub(crate) fn load(args: &DemoArgs, target: Target, cpus: &[usize]) -> RunArgs {
-    RunArgs {
-        target,
-        connections: args.connections,
-        threads: 1,
-        depth: 1,
-        size: args.size,
-        duration: args.duration,
-        warmup: WARMUP,
-        drain: Duration::from_secs(2),
-        settle: Duration::from_millis(200),
-        verify: Verify::Full,
-        interval: Duration::from_secs(1),
+pub(crate) fn load(args: &DemoArgs, target: Target, cpus: &[usize]) -> Options {
+    Options {
+        target: Some(target),
+        connections: Some(args.connections),
+        size: Some(args.size),
+        duration: Some(args.duration),
         pin: match cpus {
             [] | [_] => Vec::new(),
             [.., last] => vec![*last],
         },
-        out: None,
-        progress: ProgressStyle::Auto,
-        quiet: false,
+        ..Options::default()
     }
 }
 

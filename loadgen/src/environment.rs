@@ -4,9 +4,13 @@
 use std::env;
 use std::fs;
 
+use serde::{Deserialize, Serialize};
+
 /// What is the same for the whole process.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Environment {
+    /// Version of this program.
+    loadgen: String,
     kernel: String,
     n_cpus: usize,
     /// CPUs this process may use, ascending.
@@ -24,6 +28,7 @@ impl Environment {
             .map(|core| core.id)
             .collect();
         Environment {
+            loadgen: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: words
                 .map(|word| word.to_string_lossy().into_owned())
                 .join(" "),
@@ -44,7 +49,7 @@ impl Environment {
                 self.kernel,
                 self.n_cpus,
                 ranges(&self.allowed),
-                env!("CARGO_PKG_VERSION")
+                self.loadgen
             ),
             self.command.clone(),
         ]

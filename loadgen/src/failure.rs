@@ -7,6 +7,8 @@
 
 use std::io;
 
+use serde::{Deserialize, Serialize};
+
 /// Why a request or a connection was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -19,7 +21,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// In the order in which reports name them.
+    /// In the order in which reports name them, and in which [`Tally`] counts them.
     pub(crate) const ALL: [Kind; 6] = [
         Kind::Refused,
         Kind::Reset,
@@ -76,7 +78,7 @@ impl Failure {
 
 /// How often each [`Kind`] happened, with the first message of each: the first is the cause, the
 /// rest are often echoes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Tally {
     counts: [u64; Kind::ALL.len()],
     first: [Option<String>; Kind::ALL.len()],

@@ -7,14 +7,15 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use hdrhistogram::Histogram;
-
 use crate::hgrm;
 use crate::hlog::Hlog;
 use crate::interval::{Interval, Phase};
+use crate::record::RunRecord;
 
 /// The files of one run, open for writing.
 pub(crate) struct Folder {
+    json_path: PathBuf,
+    json: File,
     hgrm_path: PathBuf,
     hgrm: File,
     hlog_path: PathBuf,
@@ -40,9 +41,12 @@ impl Folder {
                 Err(e) => Err(format!("--out: cannot write {}: {e}", path.display())),
             }
         };
+        let (json_path, json) = open("run.json")?;
         let (hgrm_path, hgrm) = open("run.hgrm")?;
         let (hlog_path, hlog_file) = open("run.hlog")?;
         Ok(Folder {
+            json_path,
+            json,
             hgrm_path,
             hgrm,
             hlog_path,
@@ -67,8 +71,9 @@ impl Folder {
             .map_or(Ok(()), |log| log.write(interval).map_err(failed))
     }
 
-    /// Writes the distribution of the whole measured phase; names the files that are there now.
-    pub(crate) fn finish(self, latency: &Histogram<u64>) -> Result<[PathBuf; 2], String> {
+    /// Writes the record and the distribution of the whole measured phase; names the files that are
+    /// there now.
+    pub(crate) fn finish(self, record: &RunRecord) -> Result<[PathBuf; 3], String> {
         let write = || {
             if let Some(unused) = &self.hlog_file {
                 // Interrupted during the warm-up: the log of an earlier run does not belong to this.
@@ -76,13 +81,16 @@ impl Folder {
             }
             self.hgrm.set_len(0)?;
             let mut out = BufWriter::new(&self.hgrm);
-            hgrm::write(&mut out, latency)?;
-            out.flush()
+            hgrm::write(&mut out, record.outcome.latency())?;
+            out.flush()?;
+            self.json.set_len(0)?;
+            record.write(BufWriter::new(&self.json))
         };
         write().map_err(|e| {
             let (hgrm, hlog) = (self.hgrm_path.display(), self.hlog_path.display());
-            format!("cannot write {hgrm} or {hlog}: {e}")
+            let json = self.json_path.display();
+            format!("cannot write {json}, {hgrm} or {hlog}: {e}")
         })?;
-        Ok([self.hgrm_path, self.hlog_path])
+        Ok([self.json_path, self.hgrm_path, self.hlog_path])
     }
 }

@@ -48,7 +48,7 @@ impl<W: Write> Hlog<W> {
         builder
             .begin_log_with(&mut self.out, &mut self.serializer)?
             .write_histogram(
-                &interval.latency,
+                &interval.samples.latency,
                 interval.from.saturating_duration_since(zero),
                 interval.span(),
                 None,
@@ -70,7 +70,7 @@ mod tests {
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
     use super::Hlog;
-    use crate::interval::{Interval, Phase, new_histogram};
+    use crate::interval::{Interval, Phase, SampleKinds, Samples};
 
     #[test]
     fn header_comes_once_and_times_count_from_the_first_interval() {
@@ -79,7 +79,8 @@ mod tests {
         let mut log = Hlog::new(&mut out);
         for second in 0..3 {
             let from = start + Duration::from_secs(second);
-            let mut interval = Interval::new(Phase::Measured, from, new_histogram());
+            let mut interval =
+                Interval::new(Phase::Measured, from, Samples::new(SampleKinds::default()));
             interval.to = from + Duration::from_millis(1000 + second);
             log.write(&interval).expect("a Vec takes everything");
         }

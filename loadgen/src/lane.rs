@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use mio::Poll;
+use mio::{Poll, Token};
 
 use crate::failure::{Failure, Tally};
 use crate::interrupt::Interrupt;
@@ -93,12 +93,37 @@ pub(crate) trait Lane: Sized {
         None
     }
 
+    /// Whether the lane has carried all it may and must be opened anew.
+    fn is_worn(&self, _load: &Load) -> bool {
+        false
+    }
+
+    /// Begins to open a worn lane anew, under the same token.
+    fn reopen(&mut self, _poll: &Poll, _load: &Load, _token: Token) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Whether it is being opened anew.
+    fn is_opening(&self) -> bool {
+        false
+    }
+
+    /// Looks whether a lane that is being opened is open now; if so, since when it was being opened.
+    fn opened(&mut self, _load: &Load) -> Result<Option<Instant>, Failure> {
+        Ok(None)
+    }
+
     /// Waits no longer for answers that are overdue at `now`; the lane may send again.
     fn give_up(&mut self, _now: Instant) {}
 
     /// Whether an answer may still come to what was given up.
     fn is_owed(&self) -> bool {
         self.n_in_flight() > 0
+    }
+
+    /// Answers to `lanes` that reached this machine and were dropped by it.
+    fn n_dropped(_lanes: &[Option<Self>]) -> u64 {
+        0
     }
 
     /// Closes the lane.

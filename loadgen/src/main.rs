@@ -3,17 +3,23 @@
 //! A measuring instrument, so its measuring code shares nothing with the runtime it measures; only
 //! the server that `demo` starts, in a process of its own, comes from there.
 //!
-//! From the command line to the report: [`cli`] reads, [`plan`] validates, [`run`] starts the
-//! threads of [`worker`], each with connections of [`tcp`] and a [`recorder`]; intervals come back
-//! as [`news`], add up to an [`outcome`], and are shown by [`progress`], [`report`] and the files
-//! of [`folder`]. This file turns errors into exit codes.
+//! From the command line to the report: [`cli`] and [`options`] read, [`plan`] validates,
+//! [`run`] starts the threads of [`worker`], each with [`lane`]s of [`tcp`] or [`udp`], a
+//! [`recorder`], and in an open loop a part of the [`timetable`]; intervals come back
+//! as [`news`], add up to an [`outcome`], are judged in a [`record`], and are shown by [`progress`],
+//! [`report`] and the files of [`folder`]. This file turns errors into exit codes.
 
+mod assertion;
 mod cli;
+mod confidence;
 mod connect;
 mod demo;
+mod drops;
 mod environment;
 mod failure;
+mod find_max;
 mod folder;
+mod gaps;
 mod header;
 mod hgrm;
 mod hlog;
@@ -23,37 +29,52 @@ mod lane;
 mod ledger;
 mod limits;
 mod news;
+mod open_loop;
+mod options;
 mod outcome;
+mod pace;
 mod pattern;
 mod plan;
 mod progress;
 mod quantity;
 mod random;
+mod record;
 mod recorder;
 mod report;
 mod run;
+mod search;
 mod service_time;
+mod stored;
 mod target;
 mod tcp;
+mod timetable;
 mod udp;
 mod usage;
+mod verdict;
 mod worker;
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, StdoutLock, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::{Cli, Command, DemoArgs, RunArgs};
+use crate::assertion::Checked;
+use crate::cli::{Cli, Command, DemoArgs, FindMaxArgs, RunArgs};
 use crate::demo::DemoServer;
 use crate::environment::Environment;
 use crate::folder::Folder;
 use crate::interrupt::Interrupt;
-use crate::outcome::Outcome;
+use crate::options::Options;
 use crate::plan::RunPlan;
 use crate::progress::Progress;
+use crate::record::RunRecord;
 use crate::report::Report;
+
+/// Exit code of a run of which an assertion failed.
+const ASSERTION_FAILED: u8 = 3;
+/// Exit code of a run whose figures are the generator's own.
+const INVALID: u8 = 4;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -74,7 +95,8 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Serve(args) => return garland_echod::demo::serve(args.loops),
-        Command::Run(args) => run_command(args),
+        Command::Run(args) => run_command(*args),
+        Command::FindMax(args) => find_max_command(*args),
         Command::Demo(args) => demo_command(&args),
     };
     result.unwrap_or_else(|message| {
@@ -85,16 +107,71 @@ fn main() -> ExitCode {
 
 fn run_command(args: RunArgs) -> Result<ExitCode, String> {
     let environment = Environment::read();
-    let plan = RunPlan::new(args, &environment.allowed)?;
-    let outcome = measure(&plan, &environment)?;
-    let reasons = outcome.reasons_against();
-    for reason in &reasons {
+    let plan = RunPlan::new(options(args)?, &environment.allowed)?;
+    Ok(exit_code(&measure(&plan, &environment)?))
+}
+
+/// What stands on the command line, completed from the plan file.
+fn options(args: RunArgs) -> Result<Options, String> {
+    match args.plan {
+        Some(path) => Ok(args.options.or(Options::read(&path)?)),
+        None => Ok(args.options),
+    }
+}
+
+/// What a run is worth, with the reasons on standard error. Failed requests weigh most: such a run
+/// was not the one asked for. Figures that are not valid fulfil no assertion.
+fn exit_code(record: &RunRecord) -> ExitCode {
+    let failures = record.outcome.reasons_against();
+    for reason in failures.iter().chain(&record.generator_bound) {
         eprintln!("loadgen: {reason}");
     }
-    Ok(if reasons.is_empty() {
-        ExitCode::SUCCESS
-    } else {
+    let failed = record.assertions.iter().filter(|checked| !checked.holds);
+    let mut all_hold = true;
+    for Checked {
+        condition,
+        measured,
+        ..
+    } in failed
+    {
+        eprintln!("loadgen: assertion {condition} fails: {measured}");
+        all_hold = false;
+    }
+    if !failures.is_empty() {
         ExitCode::FAILURE
+    } else if !record.generator_bound.is_empty() {
+        ExitCode::from(INVALID)
+    } else if !all_hold {
+        ExitCode::from(ASSERTION_FAILED)
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+fn find_max_command(args: FindMaxArgs) -> Result<ExitCode, String> {
+    let environment = Environment::read();
+    let options = options(args.run.clone())?;
+    let plan = find_max::Plan::new(&args, options, &environment.allowed)?;
+    let (json, shows_progress) = (plan.window().json, plan.window().progress.is_some());
+    limits::make_room_for(plan.window().connections, plan.window().threads)?;
+    let interrupt = Interrupt::install().map_err(|e| format!("cannot take over Ctrl-C: {e}"))?;
+    let found = plan.search(&environment, &interrupt, |trial| {
+        if shows_progress && io::stderr().is_terminal() {
+            eprintln!("{trial}");
+        }
+    })?;
+    if json {
+        print(|out| {
+            serde_json::to_writer(&mut *out, &found)?;
+            writeln!(out)
+        })?;
+    } else {
+        say(&found)?;
+    }
+    Ok(match found.rate {
+        _ if found.is_generator_bound => ExitCode::from(INVALID),
+        None if !found.is_interrupted => ExitCode::from(ASSERTION_FAILED),
+        _ => ExitCode::SUCCESS,
     })
 }
 
@@ -103,10 +180,10 @@ fn demo_command(args: &DemoArgs) -> Result<ExitCode, String> {
     let cpus = &environment.allowed;
     let server = DemoServer::start(cpus)?;
     say(format_args!("{}\n\n", demo::introduction(&server, cpus)))?;
-    let outcome = RunPlan::new(demo::load(args, server.target.clone(), cpus), cpus)
+    let record = RunPlan::new(demo::load(args, server.target.clone(), cpus), cpus)
         .and_then(|plan| measure(&plan, &environment));
     server.stop();
-    for reason in outcome?.reasons_against() {
+    for reason in record?.outcome.reasons_against() {
         eprintln!("loadgen: {reason}");
     }
     say(format_args!("\n{}\n", demo::WHAT_NEXT))?;
@@ -114,7 +191,7 @@ fn demo_command(args: &DemoArgs) -> Result<ExitCode, String> {
 }
 
 /// Drives the load, prints the report, writes the files.
-fn measure(plan: &RunPlan, environment: &Environment) -> Result<Outcome, String> {
+fn measure(plan: &RunPlan, environment: &Environment) -> Result<RunRecord, String> {
     let mut folder = plan.out.as_deref().map(Folder::open).transpose()?;
     limits::make_room_for(plan.connections, plan.threads)?;
     let interrupt = Interrupt::install().map_err(|e| format!("cannot take over Ctrl-C: {e}"))?;
@@ -128,28 +205,31 @@ fn measure(plan: &RunPlan, environment: &Environment) -> Result<Outcome, String>
         }
     });
     progress.finish();
-    let outcome = outcome?;
-    let files = folder
-        .map(|folder| folder.finish(&outcome.measured.latency))
-        .transpose();
-    say(Report {
-        plan,
-        environment,
-        outcome: &outcome,
-    })?;
-    for path in files?.into_iter().flatten() {
-        say(format_args!("{:<13}{}\n", "file", path.display()))?;
+    let record = RunRecord::new(plan, environment, outcome?);
+    let files = folder.map(|folder| folder.finish(&record)).transpose();
+    if plan.json {
+        print(|out| record.write(out))?;
+        files?;
+    } else {
+        say(Report(&record))?;
+        for path in files?.into_iter().flatten() {
+            say(format_args!("{:<13}{}\n", "file", path.display()))?;
+        }
     }
     match log_error {
         Some(error) => Err(error),
-        None => Ok(outcome),
+        None => Ok(record),
     }
+}
+
+fn say(text: impl Display) -> Result<(), String> {
+    print(|out| write!(out, "{text}"))
 }
 
 /// Prints on standard output. A reader that has gone, as in `loadgen demo | head`, is no error: it
 /// has read enough.
-fn say(text: impl Display) -> Result<(), String> {
-    match write!(io::stdout().lock(), "{text}") {
+fn print(write: impl FnOnce(&mut StdoutLock<'_>) -> io::Result<()>) -> Result<(), String> {
+    match write(&mut io::stdout().lock()) {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
             Err(format!("cannot write the report: {e}"))
         }

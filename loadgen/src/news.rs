@@ -6,11 +6,10 @@
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
 use crate::failure::{Failure, Tally};
 use crate::interval::Interval;
 use crate::ledger::Datagrams;
+use crate::recorder::Recorded;
 use crate::usage::Usage;
 
 /// One piece of news.
@@ -21,7 +20,7 @@ pub(crate) enum News {
     /// They could not be opened; the thread has ended.
     NotReady(Failure),
     /// An interval has ended.
-    Interval(Interval),
+    Interval(Box<Interval>),
     /// The thread has ended.
     Finished(Box<Summary>),
 }
@@ -33,10 +32,11 @@ pub(crate) struct Summary {
     pub(crate) measured: Duration,
     /// How long the warm-up really was.
     pub(crate) warmed_up: Duration,
-    /// Requests sent in the warm-up that ended after it.
-    pub(crate) late_warmup: Histogram<u64>,
-    /// Requests sent in the warm-up, and in the measured time.
-    pub(crate) sent: [u64; 2],
+    pub(crate) recorded: Recorded,
+    /// Requests of the measured time that were due and never sent.
+    pub(crate) n_missed: u64,
+    /// Answers that this machine dropped.
+    pub(crate) n_dropped: u64,
     /// What became of the datagrams, if that is what the requests were.
     pub(crate) datagrams: Option<[Datagrams; 2]>,
     /// Each failure of a stream is a connection lost.

@@ -70,7 +70,7 @@ impl Progress {
 }
 
 fn describe(interval: &Interval, begun: Instant, errors: u64) -> String {
-    let latency = &interval.latency;
+    let latency = &interval.samples.latency;
     let at = |percentile| {
         if latency.is_empty() {
             "-".to_owned()
@@ -84,6 +84,7 @@ fn describe(interval: &Interval, begun: Instant, errors: u64) -> String {
         match interval.phase {
             Phase::WarmUp => "  warm-up",
             Phase::Measured => "",
+            Phase::Drain => "  drain",
         },
         per_second(latency.len(), interval.span()),
         at(50.0),
@@ -96,7 +97,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::describe;
-    use crate::interval::{Interval, Phase, new_histogram};
+    use crate::interval::{Interval, Phase, SampleKinds, Samples};
 
     #[test]
     fn line_tells_elapsed_rate_percentiles_and_errors() {
@@ -104,10 +105,11 @@ mod tests {
         let mut interval = Interval::new(
             Phase::Measured,
             begun + Duration::from_secs(2),
-            new_histogram(),
+            Samples::new(SampleKinds::default()),
         );
         interval.to = begun + Duration::from_secs(4);
         interval
+            .samples
             .latency
             .record_n(1000, 100)
             .expect("within the bounds");
@@ -121,7 +123,7 @@ mod tests {
     #[test]
     fn interval_without_an_answer_has_no_percentiles() {
         let begun = Instant::now();
-        let interval = Interval::new(Phase::WarmUp, begun, new_histogram());
+        let interval = Interval::new(Phase::WarmUp, begun, Samples::new(SampleKinds::default()));
         assert_eq!(
             describe(&interval, begun, 0),
             "    0.0 s  warm-up           0/s  p50 -  p99 -  errors 0"

@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A number of bytes: `64`, `4KiB`, `4k`, `1MiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size(pub(crate) usize);
@@ -51,7 +53,7 @@ impl fmt::Display for Size {
 }
 
 /// A range of sizes, both ends included: `64`, or `64..4096`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Sizes {
     pub(crate) least: usize,
     pub(crate) most: usize,
@@ -92,6 +94,43 @@ impl fmt::Display for Sizes {
             return Size(self.least).fmt(f);
         }
         write!(f, "{} to {}", Size(self.least), Size(self.most))
+    }
+}
+
+/// A span of time: `10s`, `1m 30s`, `500us`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span(pub(crate) Duration);
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Span, String> {
+        humantime::parse_duration(text).map(Span).map_err(|e| {
+            format!("{text:?} is no span of time: {e}; use a number and its unit, such as 500us, 10s or 1m")
+        })
+    }
+}
+
+/// How many a second: `200`, `50k`, `1.5M`, `50k/s`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Rate(pub(crate) f64);
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Rate, String> {
+        let number = text.trim().trim_end_matches("/s");
+        let (number, factor) = match number.char_indices().last() {
+            Some((at, 'k' | 'K')) => (&number[..at], 1e3),
+            Some((at, 'M')) => (&number[..at], 1e6),
+            _ => (number, 1.0),
+        };
+        match number.trim().parse::<f64>() {
+            Ok(n) if n.is_finite() && n >= 0.0 => Ok(Rate(n * factor)),
+            _ => Err(format!(
+                "{text:?} is no rate; use requests a second, such as 200, 50k or 1.5M"
+            )),
+        }
     }
 }
 
@@ -159,7 +198,7 @@ fn four_digits(value: f64) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::{Size, Sizes, count, span, throughput};
+    use super::{Rate, Size, Sizes, Span, count, span, throughput};
 
     #[test]
     fn sizes_are_read_with_and_without_unit() {
@@ -204,6 +243,23 @@ mod tests {
             let error = text.parse::<Sizes>().expect_err(text);
             assert!(error.contains(part), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn rates_and_spans_are_read_with_their_units() {
+        for (text, rate) in [
+            ("200", 200.0),
+            ("50k", 50e3),
+            ("1.5M", 1.5e6),
+            ("2k/s", 2e3),
+        ] {
+            assert_eq!(text.parse(), Ok(Rate(rate)), "{text}");
+        }
+        for text in ["", "k", "-1", "fast", "1G", "inf"] {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
+        }
+        assert_eq!("500us".parse(), Ok(Span(Duration::from_micros(500))));
+        assert!("10".parse::<Span>().is_err());
     }
 
     #[test]

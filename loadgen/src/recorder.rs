@@ -1,20 +1,19 @@
 //! One thread's record of its requests: which phase a request belongs to, and histograms cut at the
 //! interval.
 //!
-//! A request belongs to the phase in which it was **sent**. So the requests that are slow at the
-//! end of the run are waited for and counted, and those sent during the warm-up never reach the
-//! result, however late they end. Intervals are cut where requests **end**; the last one stays open
-//! until everything sent has ended. Nothing is allocated for a request: histograms have a fixed
-//! size and come back from the main thread to be used again.
+//! A request belongs to the phase in which it was **due**; in a closed loop that is when it was
+//! sent. So the requests that are slow at the end of the run are waited for and counted, and those
+//! of the warm-up never reach the result, however late they end. Intervals are cut where requests
+//! **end**; what comes after the end of the run is one interval more. Nothing is allocated for a
+//! request: histograms have a fixed size and come back from the main thread to be used again.
 //!
 //! It reads no clock: time is an argument.
 
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
-
-use crate::interval::{Interval, Phase, new_histogram};
+use crate::gaps::Gaps;
+use crate::interval::{Interval, Phase, SampleKinds, Samples, nanos};
 use crate::lane::Answer;
 use crate::news::{News, Outlet};
 
@@ -31,22 +30,39 @@ pub(crate) struct Schedule {
 #[derive(Debug)]
 pub(crate) struct Recorder {
     schedule: Schedule,
+    kinds: SampleKinds,
     current: Interval,
-    /// When [`Recorder::current`] is cut; none once it is the last one.
+    /// When [`Recorder::current`] is cut; none once the run has ended.
     next_edge: Option<Instant>,
     /// Requests of the warm-up that ended after it.
-    late_warmup: Histogram<u64>,
+    late_warmup: Samples,
     sent: [u64; 2],
+    gaps: Gaps,
+    n_held: u64,
     outlet: Outlet,
     /// Used histograms, cleared by the main thread.
-    empty: Receiver<Histogram<u64>>,
+    empty: Receiver<Samples>,
+}
+
+/// What a recorder knows beside its intervals.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    /// Requests of the warm-up that ended after it.
+    pub(crate) late_warmup: Samples,
+    /// Requests sent in the warm-up, and in the measured time.
+    pub(crate) sent: [u64; 2],
+    /// The arrival process of an open loop.
+    pub(crate) gaps: Gaps,
+    /// Requests of the measured time that were due before a connection was free.
+    pub(crate) n_held: u64,
 }
 
 impl Recorder {
     pub(crate) fn new(
         schedule: Schedule,
+        kinds: SampleKinds,
         outlet: Outlet,
-        empty: Receiver<Histogram<u64>>,
+        empty: Receiver<Samples>,
     ) -> Recorder {
         let start = schedule.start;
         let phase = if schedule.measured_from > start {
@@ -55,11 +71,14 @@ impl Recorder {
             Phase::Measured
         };
         let mut recorder = Recorder {
-            current: Interval::new(phase, start, new_histogram()),
+            current: Interval::new(phase, start, Samples::new(kinds)),
             next_edge: None,
-            late_warmup: new_histogram(),
+            late_warmup: Samples::new(kinds),
             sent: [0; 2],
+            gaps: Gaps::default(),
+            n_held: 0,
             schedule,
+            kinds,
             outlet,
             empty,
         };
@@ -67,26 +86,56 @@ impl Recorder {
         recorder
     }
 
-    /// A request is being sent.
-    pub(crate) fn began(&mut self, sent: Instant) {
-        self.sent[usize::from(sent >= self.schedule.measured_from)] += 1;
+    /// A request that was due at `intended` is being sent.
+    pub(crate) fn began(&mut self, intended: Instant) {
+        self.sent[usize::from(intended >= self.schedule.measured_from)] += 1;
     }
 
-    /// Requests sent in the warm-up, and in the measured time.
-    pub(crate) fn sent(&self) -> [u64; 2] {
-        self.sent
+    /// The same for an open loop: `free_at` is since when there was room for it.
+    pub(crate) fn began_open(&mut self, intended: Instant, sent_at: Instant, free_at: Instant) {
+        self.began(intended);
+        let is_measured = intended >= self.schedule.measured_from;
+        let Some(open) = self.current.samples.open.as_mut().filter(|_| is_measured) else {
+            return;
+        };
+        open.send_lag.saturating_record(nanos(intended, sent_at));
+        open.own_lag
+            .saturating_record(nanos(intended.max(free_at), sent_at));
+        self.n_held += u64::from(free_at > intended);
+        self.gaps.sent(intended, sent_at);
     }
 
     /// A request was answered in full.
     pub(crate) fn answered(&mut self, answer: &Answer) {
-        let (sent, at) = (answer.sent_at, answer.at);
-        self.advance_to(at);
-        let nanos =
-            u64::try_from(at.saturating_duration_since(sent).as_nanos()).unwrap_or(u64::MAX);
-        if sent < self.schedule.measured_from && self.current.phase == Phase::Measured {
-            self.late_warmup.saturating_record(nanos);
+        self.advance_to(answer.at);
+        let samples = if answer.intended >= self.schedule.measured_from
+            || self.current.phase == Phase::WarmUp
+        {
+            &mut self.current.samples
         } else {
-            self.current.latency.saturating_record(nanos);
+            self.current.carried_over += 1;
+            &mut self.late_warmup
+        };
+        samples
+            .latency
+            .saturating_record(nanos(answer.intended, answer.at));
+        if let Some(open) = &mut samples.open {
+            open.from_send
+                .saturating_record(nanos(answer.sent_at, answer.at));
+        }
+    }
+
+    /// A connection was opened anew, begun at `from`.
+    pub(crate) fn connected(&mut self, from: Instant, at: Instant) {
+        self.advance_to(at);
+        let samples = if from >= self.schedule.measured_from || self.current.phase == Phase::WarmUp
+        {
+            &mut self.current.samples
+        } else {
+            &mut self.late_warmup
+        };
+        if let Some(connect) = &mut samples.connect {
+            connect.saturating_record(nanos(from, at));
         }
     }
 
@@ -105,19 +154,14 @@ impl Recorder {
     /// Cuts every interval that has ended by `now`.
     pub(crate) fn advance_to(&mut self, now: Instant) {
         while let Some(edge) = self.next_edge.filter(|edge| now >= *edge) {
-            let phase = if edge >= self.schedule.measured_from {
-                Phase::Measured
-            } else {
-                Phase::WarmUp
-            };
-            self.cut(edge, phase);
+            self.cut(edge);
             self.next_edge = self.edge_after(edge);
         }
     }
 
-    /// Whether a request may still be sent at `now`.
-    pub(crate) fn may_send(&self, now: Instant) -> bool {
-        now < self.schedule.end
+    /// Whether a request that is due at `intended` belongs to the run.
+    pub(crate) fn may_send(&self, intended: Instant) -> bool {
+        intended < self.schedule.end
     }
 
     /// When the run ends, or ended.
@@ -128,7 +172,10 @@ impl Recorder {
     /// Ends the run at `now` if it would have gone on longer.
     pub(crate) fn end_by(&mut self, now: Instant) {
         self.advance_to(now);
-        self.schedule.end = self.schedule.end.min(now);
+        if now < self.schedule.end {
+            self.schedule.end = now;
+            self.cut(now);
+        }
         self.next_edge = None;
     }
 
@@ -137,27 +184,51 @@ impl Recorder {
         self.next_edge
     }
 
-    /// Hands over the last interval; what is left are the late requests of the warm-up.
-    pub(crate) fn finish(mut self, now: Instant) -> Histogram<u64> {
-        self.advance_to(now);
-        let phase = self.current.phase;
-        self.cut(now, phase);
-        self.late_warmup
+    /// Hands over the last interval, if anything happened in it.
+    pub(crate) fn finish(mut self, now: Instant) -> Recorded {
+        self.end_by(now);
+        if !self.current.is_empty() {
+            self.cut(now);
+        }
+        Recorded {
+            late_warmup: self.late_warmup,
+            sent: self.sent,
+            gaps: self.gaps,
+            n_held: self.n_held,
+        }
     }
 
-    fn cut(&mut self, edge: Instant, next_phase: Phase) {
-        let spare = self.empty.try_recv().unwrap_or_else(|_| new_histogram());
-        let mut full = std::mem::replace(&mut self.current, Interval::new(next_phase, edge, spare));
+    fn cut(&mut self, edge: Instant) {
+        let phase = if edge >= self.schedule.end {
+            Phase::Drain
+        } else if edge >= self.schedule.measured_from {
+            Phase::Measured
+        } else {
+            Phase::WarmUp
+        };
+        let spare = self
+            .empty
+            .try_recv()
+            .unwrap_or_else(|_| Samples::new(self.kinds));
+        let mut full = std::mem::replace(&mut self.current, Interval::new(phase, edge, spare));
         full.to = edge;
-        self.outlet.send(News::Interval(full));
+        self.outlet.send(News::Interval(Box::new(full)));
     }
 
     fn edge_after(&self, last: Instant) -> Option<Instant> {
-        let next = last + self.schedule.interval;
-        if last < self.schedule.measured_from {
-            Some(next.min(self.schedule.measured_from))
+        let Schedule {
+            measured_from,
+            end,
+            interval,
+            ..
+        } = self.schedule;
+        let next = last + interval;
+        if last < measured_from {
+            Some(next.min(measured_from))
+        } else if last < end {
+            Some(next.min(end))
         } else {
-            Some(next).filter(|edge| *edge < self.schedule.end)
+            None
         }
     }
 }
@@ -168,7 +239,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::{Recorder, Schedule};
-    use crate::interval::{Interval, Phase};
+    use crate::interval::{Interval, Phase, SampleKinds};
     use crate::lane::Answer;
     use crate::news::{News, Outlet};
 
@@ -196,7 +267,12 @@ mod tests {
             interval: Duration::from_millis(100),
         };
         (
-            Recorder::new(schedule, Outlet::new(0, sender), empty),
+            Recorder::new(
+                schedule,
+                SampleKinds::default(),
+                Outlet::new(0, sender),
+                empty,
+            ),
             receiver,
         )
     }
@@ -205,25 +281,31 @@ mod tests {
         receiver
             .iter()
             .map(|(_, news)| match news {
-                News::Interval(interval) => interval,
+                News::Interval(interval) => *interval,
                 other => panic!("a recorder sends intervals only, not {other:?}"),
             })
             .collect()
     }
 
     #[test]
-    fn intervals_are_cut_at_the_edges_and_the_last_stays_open() {
+    fn intervals_are_cut_at_the_edges_and_one_more_after_the_end() {
         let start = Instant::now();
         let (mut recorder, receiver) = recorder(start);
         for ms in [50, 150, 250, 340, 400] {
             recorder.answered(&answer(at(start, ms - 1), at(start, ms)));
         }
-        assert_eq!(recorder.finish(at(start, 420)).len(), 0);
+        assert!(
+            recorder
+                .finish(at(start, 420))
+                .late_warmup
+                .latency
+                .is_empty()
+        );
         let seen: Vec<_> = intervals(&receiver)
             .iter()
             .map(|i| {
                 let ms = |t: Instant| t.duration_since(start).as_millis();
-                (i.phase, ms(i.from), ms(i.to), i.latency.len())
+                (i.phase, ms(i.from), ms(i.to), i.samples.latency.len())
             })
             .collect();
         assert_eq!(
@@ -232,7 +314,8 @@ mod tests {
                 (Phase::WarmUp, 0, 100, 1),
                 (Phase::Measured, 100, 200, 1),
                 (Phase::Measured, 200, 300, 1),
-                (Phase::Measured, 300, 420, 2),
+                (Phase::Measured, 300, 350, 1),
+                (Phase::Drain, 350, 420, 1),
             ]
         );
     }
@@ -243,11 +326,11 @@ mod tests {
         let (mut recorder, receiver) = recorder(start);
         recorder.answered(&answer(at(start, 99), at(start, 180)));
         recorder.answered(&answer(at(start, 100), at(start, 181)));
-        assert_eq!(recorder.finish(at(start, 350)).len(), 1);
+        assert_eq!(recorder.finish(at(start, 350)).late_warmup.latency.len(), 1);
         let measured: u64 = intervals(&receiver)
             .iter()
             .filter(|i| i.phase == Phase::Measured)
-            .map(|i| i.latency.len())
+            .map(|i| i.samples.latency.len())
             .sum();
         assert_eq!(measured, 1);
     }
@@ -269,12 +352,48 @@ mod tests {
         let (mut recorder, receiver) = recorder(start);
         recorder.end_by(start);
         recorder.answered(&answer(start, start + Duration::from_secs(7200)));
-        recorder.finish(at(start, 1));
-        let max = intervals(&receiver)
-            .iter()
-            .map(|i| i.latency.max())
-            .max()
-            .unwrap_or(0);
+        // Sent in the warm-up, which ended with the run.
+        let max = recorder.finish(at(start, 1)).late_warmup.latency.max();
+        assert!(
+            intervals(&receiver)
+                .iter()
+                .all(|i| i.samples.latency.is_empty())
+        );
         assert!(max >= Duration::from_secs(3600).as_nanos() as u64, "{max}");
+    }
+
+    /// Due at 200, free at 210, sent at 211: 11 ms behind, of which the generator made 1.
+    #[test]
+    fn lag_of_the_generator_begins_when_there_is_room() {
+        let start = Instant::now();
+        let (sender, receiver) = channel();
+        let (_, empty) = channel();
+        let schedule = Schedule {
+            start,
+            measured_from: start,
+            end: at(start, 1000),
+            interval: Duration::from_secs(1),
+        };
+        let kinds = SampleKinds {
+            open: true,
+            connect: false,
+        };
+        let mut recorder = Recorder::new(schedule, kinds, Outlet::new(0, sender), empty);
+        recorder.began_open(at(start, 100), at(start, 102), start);
+        recorder.began_open(at(start, 200), at(start, 211), at(start, 210));
+        recorder.answered(&Answer {
+            intended: at(start, 200),
+            sent_at: at(start, 211),
+            at: at(start, 231),
+        });
+        let recorded = recorder.finish(at(start, 1000));
+        assert_eq!((recorded.n_held, recorded.sent), (1, [0, 2]));
+        assert_eq!(recorded.gaps.realised.n(), 1);
+        let interval = intervals(&receiver).remove(0);
+        let open = interval.samples.open.expect("an open loop");
+        let ms = |h: &hdrhistogram::Histogram<u64>| (h.max() as f64 / 1e6).round() as u64;
+        assert_eq!((ms(&open.send_lag), ms(&open.own_lag)), (11, 2));
+        assert_eq!(ms(&interval.samples.latency), 31);
+        assert_eq!(ms(&open.from_send), 20);
     }
 }

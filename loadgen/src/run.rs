@@ -10,10 +10,8 @@ use std::sync::mpsc::{self, Receiver, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use hdrhistogram::Histogram;
-
 use crate::interrupt::Interrupt;
-use crate::interval::{Interval, new_histogram};
+use crate::interval::{Interval, SampleKinds, Samples};
 use crate::lane::Load;
 use crate::news::{News, Outlet, Summary};
 use crate::outcome::{CutShort, Outcome};
@@ -22,6 +20,7 @@ use crate::plan::RunPlan;
 use crate::recorder::Schedule;
 use crate::target::Protocol;
 use crate::tcp::Connection;
+use crate::timetable::Timetable;
 use crate::udp::Sender;
 use crate::worker::{self, Assignment};
 
@@ -34,7 +33,7 @@ const N_SPARES: usize = 2;
 struct Generator {
     thread: JoinHandle<()>,
     start: mpsc::Sender<Schedule>,
-    empty: mpsc::Sender<Histogram<u64>>,
+    empty: mpsc::Sender<Samples>,
     /// Intervals that other threads have not reached yet.
     ahead: VecDeque<Interval>,
     summary: Option<Summary>,
@@ -61,18 +60,18 @@ pub(crate) fn run(
     for generator in &generators {
         generator.start.send(schedule.clone()).map_err(|_| died())?;
     }
-    let mut outcome = Outcome::default();
+    let kinds = sample_kinds(plan);
+    let mut outcome = Outcome::new(kinds);
     while generators.iter().any(|g| g.summary.is_none()) {
         match news.recv().map_err(|_| died())? {
-            (thread, News::Interval(interval)) => generators[thread].ahead.push_back(interval),
+            (thread, News::Interval(interval)) => generators[thread].ahead.push_back(*interval),
             (thread, News::Finished(summary)) => generators[thread].summary = Some(*summary),
-            (_, News::Ready | News::NotReady(_)) => {
-                return Err("a generator thread began twice".to_owned());
-            }
+            (_, News::NotReady(failure)) => return Err(failure.message),
+            (_, News::Ready) => return Err("a generator thread began twice".to_owned()),
         }
-        while let Some(interval) = take_complete(&mut generators) {
+        while let Some(interval) = take_complete(&mut generators, kinds) {
             observe(&interval);
-            outcome.add(&interval);
+            outcome.add(&interval, start);
         }
     }
     for generator in generators {
@@ -94,12 +93,13 @@ fn spawn(
     interrupt: &Interrupt,
     sender: mpsc::Sender<(usize, News)>,
 ) -> Result<Vec<Generator>, String> {
+    let kinds = sample_kinds(plan);
     let load = Arc::new(Load {
         address: plan.address,
-        pattern: Pattern::new(plan.sizes, None, 0),
+        pattern: Pattern::new(plan.sizes, plan.service_time, plan.seed),
         verify: plan.verify,
         depth: plan.depth,
-        churn: None,
+        churn: plan.churn,
         settle: plan.settle,
         epoch: epoch(),
     });
@@ -109,7 +109,7 @@ fn spawn(
         let (start, start_receiver) = channel();
         let (empty, empty_receiver) = channel();
         for _ in 0..N_SPARES {
-            empty.send(new_histogram()).map_err(|_| died())?;
+            empty.send(Samples::new(kinds)).map_err(|_| died())?;
         }
         let n_lanes =
             plan.connections / plan.threads + usize::from(index < plan.connections % plan.threads);
@@ -119,6 +119,11 @@ fn spawn(
             n_lanes,
             core: plan.pin.get(index).copied(),
             drain: plan.drain,
+            open: plan.open.as_ref().map(|open| {
+                let timetable = Timetable::new(open.arrivals, open.rate, plan.seed);
+                (timetable.share(index, plan.threads), open.pace)
+            }),
+            kinds,
             interrupt: interrupt.clone(),
             outlet: Outlet::new(index, sender.clone()),
             start: start_receiver,
@@ -165,7 +170,7 @@ fn wait_until_ready(
 }
 
 /// Takes the oldest interval once every thread has either delivered it or ended before it.
-fn take_complete(generators: &mut [Generator]) -> Option<Interval> {
+fn take_complete(generators: &mut [Generator], kinds: SampleKinds) -> Option<Interval> {
     if generators
         .iter()
         .any(|g| g.ahead.is_empty() && g.summary.is_none())
@@ -177,14 +182,23 @@ fn take_complete(generators: &mut [Generator]) -> Option<Interval> {
         let Some(mut interval) = generator.ahead.pop_front() else {
             continue;
         };
-        sum.get_or_insert_with(|| Interval::new(interval.phase, interval.from, new_histogram()))
-            .merge(&interval);
-        interval.latency.reset();
-        if generator.empty.send(interval.latency).is_err() {
+        sum.get_or_insert_with(|| {
+            Interval::new(interval.phase, interval.from, Samples::new(kinds))
+        })
+        .merge(&interval);
+        interval.samples.reset();
+        if generator.empty.send(interval.samples).is_err() {
             // The thread has ended and needs no histogram any more.
         }
     }
     sum
+}
+
+fn sample_kinds(plan: &RunPlan) -> SampleKinds {
+    SampleKinds {
+        open: plan.open.is_some(),
+        connect: plan.churn.is_some(),
+    }
 }
 
 /// Tells the datagrams of this run from those of any other.

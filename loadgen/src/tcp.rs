@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::time::Instant;
 
-use mio::Poll;
 use mio::net::TcpStream;
+use mio::{Poll, Token};
 
 use crate::connect;
 use crate::failure::{Failure, Kind};
@@ -26,6 +26,10 @@ pub(crate) struct Connection {
     /// Unique over all threads.
     number: u64,
     n_begun: u64,
+    /// Requests begun since it was opened.
+    n_begun_here: u64,
+    /// Since when it is being opened anew.
+    opening_since: Option<Instant>,
     /// Oldest first. Its capacity is the depth, so nothing is allocated for a request.
     flights: VecDeque<Flight>,
     /// How many of the youngest flights are not wholly sent.
@@ -50,6 +54,8 @@ impl Connection {
             stream,
             number,
             n_begun: 0,
+            n_begun_here: 0,
+            opening_since: None,
             flights: VecDeque::with_capacity(depth),
             n_unsent: 0,
             sent: 0,
@@ -163,6 +169,8 @@ impl Lane for Connection {
 
     fn can_begin(&self, load: &Load) -> bool {
         self.flights.len() < load.depth
+            && self.opening_since.is_none()
+            && load.churn.is_none_or(|limit| self.n_begun_here < limit)
     }
 
     fn begin(
@@ -172,6 +180,7 @@ impl Lane for Connection {
         load: &Load,
     ) -> Result<usize, Failure> {
         self.n_begun += 1;
+        self.n_begun_here += 1;
         self.flights.push_back(Flight {
             request: load.pattern.request(self.number, self.n_begun),
             intended,
@@ -230,6 +239,34 @@ impl Lane for Connection {
                 return Ok(total);
             }
         }
+    }
+
+    fn is_worn(&self, load: &Load) -> bool {
+        self.flights.is_empty()
+            && self.opening_since.is_none()
+            && load.churn.is_some_and(|limit| self.n_begun_here >= limit)
+    }
+
+    fn reopen(&mut self, poll: &Poll, load: &Load, token: Token) -> Result<(), Failure> {
+        self.opening_since = Some(Instant::now());
+        self.n_begun_here = 0;
+        self.stream = connect::start(poll, load.address, token)?;
+        Ok(())
+    }
+
+    fn is_opening(&self) -> bool {
+        self.opening_since.is_some()
+    }
+
+    fn opened(&mut self, load: &Load) -> Result<Option<Instant>, Failure> {
+        let Some(since) = self.opening_since else {
+            return Ok(None);
+        };
+        if !connect::is_open(&self.stream, load.address)? {
+            return Ok(None);
+        }
+        self.opening_since = None;
+        Ok(Some(since))
     }
 
     fn timed_out(&self) -> Option<Failure> {

@@ -10,6 +10,7 @@ use std::time::Instant;
 use mio::net::UdpSocket;
 use mio::{Interest, Poll, Token};
 
+use crate::drops;
 use crate::failure::{Failure, Kind, Tally};
 use crate::header::{HEADER_BYTES, Header};
 use crate::interrupt::Interrupt;
@@ -233,6 +234,11 @@ impl Lane for Sender {
 
     fn is_owed(&self) -> bool {
         self.ledger.is_owed()
+    }
+
+    fn n_dropped(lanes: &[Option<Sender>]) -> u64 {
+        let addresses = lanes.iter().flatten().map(|lane| lane.socket.local_addr());
+        drops::dropped(&addresses.flatten().map(|address| address.port()).collect())
     }
 
     fn finish(self) -> Settled {

@@ -8,6 +8,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
 /// The counters of the calling thread at one moment.
 #[derive(Clone, Debug)]
@@ -17,12 +18,13 @@ pub(crate) struct Reading {
     waiting: Option<Duration>,
     sleeps: Option<u64>,
     polls: u64,
+    spun: Duration,
 }
 
 impl Reading {
     /// Reads the counters of the calling thread; `polls` is the thread's own count of its calls of
-    /// `epoll_wait`.
-    pub(crate) fn take(polls: u64) -> Reading {
+    /// `epoll_wait`, `spun` the time it spent spinning for nothing.
+    pub(crate) fn take(polls: u64, spun: Duration) -> Reading {
         let running = clock_gettime(ClockId::ThreadCPUTime);
         Reading {
             at: Instant::now(),
@@ -37,6 +39,7 @@ impl Reading {
                 .ok()
                 .and_then(|text| sleeps_from_status(&text)),
             polls,
+            spun,
         }
     }
 
@@ -50,8 +53,11 @@ impl Reading {
                 0.0
             }
         };
+        let spun = self.spun.saturating_sub(earlier.spun);
+        let ran = self.running.saturating_sub(earlier.running);
         Usage {
-            busy: share(self.running.saturating_sub(earlier.running)),
+            busy: share(ran.saturating_sub(spun)),
+            spinning: share(spun),
             waiting: self
                 .waiting
                 .zip(earlier.waiting)
@@ -66,10 +72,12 @@ impl Reading {
 }
 
 /// What a thread used during the measured time.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Usage {
-    /// Share of the time spent on a CPU, 0 to 1.
+    /// Share of the time spent working on a CPU, 0 to 1.
     pub(crate) busy: f64,
+    /// Share of the time spent spinning until the next send was due.
+    pub(crate) spinning: f64,
     /// Share of the time spent ready to run without a CPU.
     pub(crate) waiting: Option<f64>,
     /// Times the thread gave up its CPU because no event was there.
@@ -87,13 +95,15 @@ impl Usage {
     /// Above this share spent waiting for a CPU the thread's own wait shows in the latencies.
     const WAITING_LIMIT: f64 = 0.05;
 
-    /// Running, or ready to, all the time with events that never ran out: the generator sets the
-    /// rate, not the target.
-    pub(crate) fn is_saturated(&self) -> bool {
-        let never_idle = self
-            .sleeps
-            .is_none_or(|n| n < self.polls / Self::POLLS_PER_SLEEP + 1);
-        self.busy + self.waiting.unwrap_or(0.0) > Self::BUSY_LIMIT && never_idle
+    /// Running, or ready to, nearly all the time. Who spins until the next send has time left.
+    pub(crate) fn has_no_time_left(&self) -> bool {
+        self.busy + self.waiting.unwrap_or(0.0) > Self::BUSY_LIMIT
+    }
+
+    /// Events never ran out either: in a closed loop the generator sets the rate, not the target.
+    pub(crate) fn is_never_idle(&self) -> bool {
+        self.sleeps
+            .is_none_or(|n| n < self.polls / Self::POLLS_PER_SLEEP + 1)
     }
 
     /// Kept off its CPU long enough to falsify what it measures.
@@ -129,6 +139,7 @@ mod tests {
     fn usage(busy: f64, sleeps: Option<u64>) -> Usage {
         Usage {
             busy,
+            spinning: 0.0,
             waiting: Some(0.02),
             sleeps,
             polls: 1000,
@@ -136,21 +147,19 @@ mod tests {
     }
 
     #[test]
-    fn saturated_means_busy_and_never_asleep() {
-        assert!(usage(0.99, Some(3)).is_saturated());
-        assert!(usage(0.99, None).is_saturated());
+    fn time_left_and_idleness_are_told_apart() {
+        assert!(usage(0.99, Some(3)).has_no_time_left() && usage(0.99, Some(3)).is_never_idle());
         assert!(
-            !usage(0.99, Some(500)).is_saturated(),
-            "it slept, so it had time left"
+            usage(0.99, None).is_never_idle(),
+            "nothing says that it slept"
         );
-        assert!(!usage(0.90, Some(0)).is_saturated());
+        assert!(!usage(0.99, Some(500)).is_never_idle(), "it slept");
+        assert!(!usage(0.90, Some(0)).has_no_time_left());
         let starved = Usage {
-            busy: 0.6,
             waiting: Some(0.39),
-            sleeps: Some(0),
-            polls: 1000,
+            ..usage(0.6, Some(0))
         };
-        assert!(starved.is_saturated() && starved.is_starved());
+        assert!(starved.has_no_time_left() && starved.is_starved());
     }
 
     #[test]
@@ -167,15 +176,15 @@ mod tests {
 
     #[test]
     fn spinning_thread_uses_cpu_time_and_a_blocked_one_none() {
-        let before = Reading::take(0);
+        let before = Reading::take(0, Duration::ZERO);
         let spin_until = Instant::now() + Duration::from_millis(30);
         while Instant::now() < spin_until {
             std::hint::spin_loop();
         }
-        let spun = Reading::take(0);
+        let spun = Reading::take(0, Duration::ZERO);
         let (_sender, receiver) = std::sync::mpsc::channel::<()>();
         assert!(receiver.recv_timeout(Duration::from_millis(30)).is_err());
-        let slept = Reading::take(0);
+        let slept = Reading::take(0, Duration::ZERO);
         let spinning = spun.since(&before);
         // Other programs may hold the CPU meanwhile: running and waiting together fill the time.
         assert!(

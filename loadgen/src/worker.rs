@@ -1,29 +1,34 @@
-//! One generator thread: a bare poll loop over its lanes, closed loop.
+//! One generator thread: a bare poll loop over its lanes.
 //!
-//! Each lane sends its next request as soon as the last one was answered. A request costs one
-//! `send`, one `recv`, a share of an `epoll_wait`, one reading of the clock and no allocation: the
-//! cheaper the generator, the less of what it measures is itself.
+//! In a closed loop each lane sends its next request as soon as the last one was answered. A
+//! request costs one `send`, one `recv`, a share of an `epoll_wait`, one reading of the clock and
+//! no allocation: the cheaper the generator, the less of what it measures is itself. In an open
+//! loop [`OpenLoop`] says when a request is due and which lane has room; that costs one reading of
+//! the clock more, for the real moment of the send.
 //!
 //! It shares nothing with other threads but the [`Load`], which never changes, and the
 //! [`Interrupt`] flag.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
-use hdrhistogram::Histogram;
 use mio::event::Event;
-use mio::{Events, Poll};
+use mio::{Events, Poll, Token};
 
 use crate::failure::{Failure, Kind, Tally};
 use crate::interrupt::Interrupt;
+use crate::interval::{SampleKinds, Samples};
 use crate::lane::{Lane, Load};
 use crate::ledger::Datagrams;
 use crate::news::{News, Outlet, Summary};
+use crate::open_loop::{OpenLoop, Slot};
+use crate::pace::{Pace, Pacer, Wait};
 use crate::recorder::{Recorder, Schedule};
+use crate::timetable::Share;
 use crate::usage::{Reading, Usage};
 
 /// Events taken from the kernel in one poll.
@@ -47,6 +52,13 @@ const GIVE_UP_EVERY: (Duration, Duration) = (Duration::from_millis(1), LOOK_UP);
 /// How long after the last answer further copies of it are waited for.
 const LINGER: Duration = Duration::from_millis(50);
 
+/// Requests sent in a row before answers are looked for again: a timetable far behind must not make
+/// the answers wait.
+const SENDS_PER_TURN: usize = 32;
+
+/// In the first of so many equal parts of the drain an open loop still sends what was due.
+const DRAIN_PARTS: u32 = 2;
+
 /// What a thread is started with.
 #[derive(Debug)]
 pub(crate) struct Assignment {
@@ -56,12 +68,15 @@ pub(crate) struct Assignment {
     pub(crate) n_lanes: usize,
     pub(crate) core: Option<usize>,
     pub(crate) drain: Duration,
+    /// The thread's part of the timetable of an open loop.
+    pub(crate) open: Option<(Share, Pace)>,
+    pub(crate) kinds: SampleKinds,
     pub(crate) interrupt: Interrupt,
     pub(crate) outlet: Outlet,
     /// Brings the schedule once every thread is ready.
     pub(crate) start: Receiver<Schedule>,
     /// Brings used histograms back.
-    pub(crate) empty: Receiver<Histogram<u64>>,
+    pub(crate) empty: Receiver<Samples>,
 }
 
 /// The body of a generator thread, from opening its lanes to its summary.
@@ -79,8 +94,10 @@ pub(crate) fn run<L: Lane>(assignment: Assignment) {
     let Ok(schedule) = assignment.start.recv() else {
         return;
     };
-    let summary = Worker::new(assignment, schedule, poll, lanes).run();
-    outlet.send(News::Finished(Box::new(summary)));
+    match Worker::new(assignment, schedule, poll, lanes) {
+        Ok(worker) => outlet.send(News::Finished(Box::new(worker.run()))),
+        Err(failure) => outlet.send(News::NotReady(failure)),
+    }
 }
 
 fn prepare<L: Lane>(assignment: &Assignment) -> Result<(Poll, Vec<L>), Failure> {
@@ -107,7 +124,12 @@ struct Worker<L> {
     poll: Poll,
     /// By token; none once it failed.
     lanes: Vec<Option<L>>,
+    n_alive: usize,
     n_in_flight: usize,
+    /// Lanes that are being opened anew.
+    n_opening: usize,
+    /// None in a closed loop.
+    open: Option<OpenLoop>,
     load: Arc<Load>,
     buffer: Vec<u8>,
     recorder: Recorder,
@@ -120,6 +142,8 @@ struct Worker<L> {
     n_polls: u64,
     /// When overdue datagrams are looked for next.
     next_give_up: Option<Instant>,
+    /// Since when the thread spins without an event.
+    spinning_since: Option<Instant>,
     /// Since when nothing is outstanding after the end.
     settled_at: Option<Instant>,
     usage_from: Option<Reading>,
@@ -127,14 +151,28 @@ struct Worker<L> {
 }
 
 impl<L: Lane> Worker<L> {
-    fn new(assignment: Assignment, schedule: Schedule, poll: Poll, lanes: Vec<L>) -> Worker<L> {
+    fn new(
+        assignment: Assignment,
+        schedule: Schedule,
+        poll: Poll,
+        lanes: Vec<L>,
+    ) -> Result<Worker<L>, Failure> {
         let load = assignment.load;
+        let mut open = None;
+        if let Some((share, pace)) = assignment.open {
+            let pacer =
+                Pacer::new(pace, &poll).map_err(|e| Failure::from_io("making a timer", &e))?;
+            open = Some(OpenLoop::new(share, schedule.start, pacer));
+        }
         // One byte more than a request: its echo is then a short read, which needs no second one.
         let size = (load.pattern.size_max() * load.depth + 1).clamp(BUFFER_BYTES.0, BUFFER_BYTES.1);
-        Worker {
+        Ok(Worker {
             poll,
+            n_alive: lanes.len(),
             lanes: lanes.into_iter().map(Some).collect(),
             n_in_flight: 0,
+            n_opening: 0,
+            open,
             buffer: vec![
                 0;
                 if L::DATAGRAMS {
@@ -144,7 +182,12 @@ impl<L: Lane> Worker<L> {
                 }
             ],
             load,
-            recorder: Recorder::new(schedule.clone(), assignment.outlet, assignment.empty),
+            recorder: Recorder::new(
+                schedule.clone(),
+                assignment.kinds,
+                assignment.outlet,
+                assignment.empty,
+            ),
             tally: Tally::default(),
             datagrams: Default::default(),
             drain: assignment.drain,
@@ -152,11 +195,12 @@ impl<L: Lane> Worker<L> {
             core: assignment.core,
             n_polls: 0,
             next_give_up: L::DATAGRAMS.then_some(schedule.start),
+            spinning_since: None,
             settled_at: None,
             schedule,
             usage_from: None,
             usage: None,
-        }
+        })
     }
 
     fn run(mut self) -> Summary {
@@ -172,29 +216,24 @@ impl<L: Lane> Worker<L> {
             if let Some(lane) = &mut self.lanes[index] {
                 lane.start(&self.load, self.schedule.measured_from);
             }
-            self.refill(index, Instant::now());
+            self.give_work(index, Instant::now(), self.load.depth);
         }
         loop {
             let now = Instant::now();
             self.recorder.advance_to(now);
+            self.end_spin(now);
             self.read_usage(now);
             if self.interrupt.is_raised() {
                 self.recorder.end_by(now);
             }
             self.give_up_overdue(now);
+            self.send_due(now);
             if self.is_over(now) {
                 return self.finish(now);
             }
-            let timeout = self.until_next_duty(now);
-            self.n_polls += 1;
-            match self.poll.poll(&mut events, Some(timeout)) {
-                Ok(()) => {}
-                // A signal: the flag is looked at in the next round.
-                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-                Err(e) => {
-                    self.tally.add(Failure::from_io("waiting for events", &e));
-                    return self.finish(now);
-                }
+            if let Err(e) = self.wait(now, &mut events) {
+                self.tally.add(Failure::from_io("waiting for events", &e));
+                return self.finish(now);
             }
             for event in &events {
                 self.handle(event);
@@ -202,12 +241,85 @@ impl<L: Lane> Worker<L> {
         }
     }
 
+    /// Waits for events, as long as there is nothing else to do.
+    fn wait(&mut self, now: Instant, events: &mut Events) -> io::Result<()> {
+        let mut timeout = self.until_next_duty(now);
+        let last_send = self.last_send();
+        if let Some(open) = &mut self.open
+            && open.has_slot()
+            && self.recorder.may_send(open.next())
+            && now <= last_send
+            && open.pacer.wait(now, open.next())? == Wait::Spin
+        {
+            timeout = Duration::ZERO;
+            self.spinning_since = Some(now);
+        }
+        self.n_polls += 1;
+        match self.poll.poll(events, Some(timeout)) {
+            // A signal: the flag is looked at in the next round.
+            Err(e) if e.kind() == ErrorKind::Interrupted => events.clear(),
+            polled => polled?,
+        }
+        if !events.is_empty() {
+            self.spinning_since = None;
+        }
+        Ok(())
+    }
+
+    /// A round without an event that did not sleep was spent for nothing.
+    fn end_spin(&mut self, now: Instant) {
+        if let (Some(since), Some(open)) = (self.spinning_since.take(), &mut self.open) {
+            open.spun += now.saturating_duration_since(since);
+        }
+    }
+
+    /// Sends what the timetable of an open loop says, as far as there is room. What was due before
+    /// the end is sent after it too, for a part of the drain; the rest of it is for the answers.
+    fn send_due(&mut self, now: Instant) {
+        let last_send = self.last_send();
+        for _ in 0..SENDS_PER_TURN {
+            let Some(open) = &mut self.open else { return };
+            let intended = open.next();
+            if intended > now || now > last_send || !self.recorder.may_send(intended) {
+                return;
+            }
+            let Some(Slot { lane: index, since }) = open.take_slot() else {
+                return;
+            };
+            // The slot may have outlived its lane, or the lane's last request before it is closed.
+            let Some(lane) = &mut self.lanes[index] else {
+                continue;
+            };
+            if !lane.can_begin(&self.load) {
+                continue;
+            }
+            open.advance();
+            let sent_at = Instant::now();
+            self.recorder.began_open(intended, sent_at, since);
+            self.n_in_flight += 1;
+            match lane.begin(intended, sent_at, &self.load) {
+                Ok(n) => self.recorder.sent_bytes(n),
+                Err(failure) => self.lose(index, failure),
+            }
+        }
+    }
+
+    /// When an open loop that is behind gives up what is due.
+    fn last_send(&self) -> Instant {
+        self.recorder.end() + self.drain / DRAIN_PARTS
+    }
+
     /// Brings one lane as far as it goes without waiting.
     fn handle(&mut self, event: &Event) {
         let index = event.token().0;
-        if event.is_writable()
-            && let Some(lane) = &mut self.lanes[index]
-        {
+        // The alarm of an open loop has no lane: it has done its work by ending the wait.
+        let Some(Some(lane)) = self.lanes.get_mut(index) else {
+            return;
+        };
+        if lane.is_opening() {
+            return self.look_whether_open(index);
+        }
+        if event.is_writable() {
             match lane.send_rest(&self.load) {
                 Ok(n) => self.recorder.sent_bytes(n),
                 Err(failure) => return self.lose(index, failure),
@@ -233,18 +345,19 @@ impl<L: Lane> Worker<L> {
             recorder.answered(&answer);
             answered_at = Some(answer.at);
         });
-        self.n_in_flight -= n_before - lane.n_in_flight();
+        let n_freed = n_before - lane.n_in_flight();
+        self.n_in_flight -= n_freed;
         match received {
             Ok(bytes) => {
                 recorder.received_bytes(bytes);
                 if let Some(at) = answered_at {
-                    self.refill(index, at);
+                    self.give_work(index, at, n_freed);
                 }
                 bytes > 0
             }
             // The run is over and the target knows: nothing was asked, so nothing is missing.
-            Err(_) if n_before == 0 => {
-                self.lanes[index] = None;
+            Err(_) if n_before == 0 && !self.recorder.may_send(Instant::now()) => {
+                self.drop_lane(index);
                 false
             }
             Err(failure) => {
@@ -254,8 +367,19 @@ impl<L: Lane> Worker<L> {
         }
     }
 
-    /// Sends on a lane what it may have in flight, unless the run has ended. `at` is the present
-    /// moment, or that of an answer just now.
+    /// A lane has room for `n_freed` more requests since `at`: the present moment, or that of an
+    /// answer just now.
+    fn give_work(&mut self, index: usize, at: Instant, n_freed: usize) {
+        if self.load.churn.is_some() && self.reopen_if_worn(index) {
+            return;
+        }
+        match &mut self.open {
+            Some(open) => (0..n_freed).for_each(|_| open.release(index, at)),
+            None => self.refill(index, at),
+        }
+    }
+
+    /// Sends on a lane what it may have in flight, unless the run has ended.
     fn refill(&mut self, index: usize, at: Instant) {
         let one_clock = self.load.depth == 1 && self.load.pattern.size_max() <= ONE_CLOCK_MAX_BYTES;
         while let Some(lane) = &mut self.lanes[index]
@@ -274,18 +398,65 @@ impl<L: Lane> Worker<L> {
         }
     }
 
+    /// Closes a lane that has carried all it may and begins to open it anew; whether it was one.
+    fn reopen_if_worn(&mut self, index: usize) -> bool {
+        let Some(lane) = self.lanes[index].as_mut().filter(|l| l.is_worn(&self.load)) else {
+            return false;
+        };
+        if self.recorder.may_send(Instant::now()) {
+            self.n_opening += 1;
+            if let Err(failure) = lane.reopen(&self.poll, &self.load, Token(index)) {
+                self.lose(index, failure);
+            }
+        }
+        true
+    }
+
+    fn look_whether_open(&mut self, index: usize) {
+        let Some(lane) = &mut self.lanes[index] else {
+            return;
+        };
+        match lane.opened(&self.load) {
+            Ok(None) => {}
+            Ok(Some(since)) => {
+                let now = Instant::now();
+                self.n_opening -= 1;
+                self.recorder.connected(since, now);
+                self.give_work(index, now, self.load.depth);
+            }
+            Err(failure) => self.lose(index, failure),
+        }
+    }
+
     /// Closes a lane of which a request failed.
     fn lose(&mut self, index: usize, failure: Failure) {
-        if let Some(lane) = self.lanes[index].take() {
-            self.n_in_flight -= lane.n_in_flight();
-            self.settle(lane);
-        }
+        self.drop_lane(index);
         self.recorder.failed();
         self.tally.add(failure);
     }
 
+    fn drop_lane(&mut self, index: usize) {
+        if let Some(lane) = self.lanes[index].take() {
+            self.n_alive -= 1;
+            self.n_in_flight -= lane.n_in_flight();
+            self.n_opening -= usize::from(lane.is_opening());
+            self.settle(lane);
+        }
+    }
+
     fn settle(&mut self, lane: L) {
         let settled = lane.finish();
+        let [warmup, measured] = [&settled.warmup, &settled.measured];
+        debug_assert_eq!(
+            measured.accounted(),
+            measured.sent,
+            "each datagram has one fate"
+        );
+        debug_assert_eq!(
+            warmup.accounted(),
+            warmup.sent,
+            "each datagram has one fate"
+        );
         self.datagrams[0] += settled.warmup;
         self.datagrams[1] += settled.measured;
         self.tally.merge(settled.tally);
@@ -305,7 +476,7 @@ impl<L: Lane> Worker<L> {
             let n_given_up = n_before - lane.n_in_flight();
             if n_given_up > 0 {
                 self.n_in_flight -= n_given_up;
-                self.refill(index, now);
+                self.give_work(index, now, n_given_up);
             }
         }
         let (least, most) = GIVE_UP_EVERY;
@@ -318,7 +489,13 @@ impl<L: Lane> Worker<L> {
         if now >= self.recorder.end() + self.drain {
             return true;
         }
-        if self.n_in_flight > 0 || self.lanes.iter().flatten().any(L::is_owed) {
+        let may_send = match &self.open {
+            Some(open) => {
+                self.n_alive > 0 && self.recorder.may_send(open.next()) && now <= self.last_send()
+            }
+            None => self.n_opening > 0 && self.recorder.may_send(now),
+        };
+        if self.n_in_flight > 0 || may_send || self.lanes.iter().flatten().any(L::is_owed) {
             self.settled_at = None;
             return false;
         }
@@ -329,7 +506,7 @@ impl<L: Lane> Worker<L> {
     /// Reads the thread's own counters just before the measured phase begins and when it ends.
     fn read_usage(&mut self, now: Instant) {
         if self.usage_from.is_none() && now + USAGE_LEAD >= self.schedule.measured_from {
-            self.usage_from = Some(Reading::take(self.n_polls));
+            self.usage_from = Some(self.reading());
         }
         if self.usage.is_none() && now >= self.recorder.end() {
             self.take_usage();
@@ -338,7 +515,12 @@ impl<L: Lane> Worker<L> {
 
     fn take_usage(&mut self) {
         let from = self.usage_from.as_ref();
-        self.usage = from.map(|from| Reading::take(self.n_polls).since(from));
+        self.usage = from.map(|from| self.reading().since(from));
+    }
+
+    fn reading(&self) -> Reading {
+        let spun = self.open.as_ref().map_or(Duration::ZERO, |open| open.spun);
+        Reading::take(self.n_polls, spun)
     }
 
     fn until_next_duty(&self, now: Instant) -> Duration {
@@ -355,36 +537,35 @@ impl<L: Lane> Worker<L> {
     }
 
     fn finish(mut self, now: Instant) -> Summary {
+        let measured_from = self.schedule.measured_from;
         self.recorder.end_by(now);
+        // Earlier than planned when interrupted or when no lane is left.
+        let end = self.recorder.end();
         if self.usage.is_none() {
             self.take_usage();
         }
+        let n_dropped = L::n_dropped(&self.lanes);
         for index in 0..self.lanes.len() {
             if L::DATAGRAMS {
                 // What is more than was waited for may still lie in the socket.
                 while self.receive(index) {}
             }
-            let Some(lane) = &self.lanes[index] else {
-                continue;
-            };
-            if let Some(failure) = lane.timed_out() {
-                self.lose(index, failure);
-            } else if let Some(lane) = self.lanes[index].take() {
-                self.settle(lane);
+            match self.lanes[index].as_ref().and_then(L::timed_out) {
+                Some(failure) => self.lose(index, failure),
+                None => self.drop_lane(index),
             }
         }
-        // Earlier than planned when interrupted or when no lane is left.
-        let end = self.recorder.end().min(now);
-        let Schedule {
-            start,
-            measured_from,
-            ..
-        } = self.schedule;
+        let n_missed = self
+            .open
+            .map_or(0, |mut open| open.count_missed(measured_from, end));
         Summary {
             measured: end.saturating_duration_since(measured_from),
-            warmed_up: end.min(measured_from).saturating_duration_since(start),
-            sent: self.recorder.sent(),
-            late_warmup: self.recorder.finish(now),
+            warmed_up: end
+                .min(measured_from)
+                .saturating_duration_since(self.schedule.start),
+            recorded: self.recorder.finish(now),
+            n_missed,
+            n_dropped,
             datagrams: L::DATAGRAMS.then_some(self.datagrams),
             tally: self.tally,
             core: self.core,

@@ -71,9 +71,10 @@ fn log_and_table_read_back_equal_to_each_other_and_to_the_report() {
     let folder = fresh_folder("read-back");
     let ran = run_with_files(&folder);
     let (log, n_intervals) = read_hlog(&folder.join("run.hlog"));
-    assert_eq!(
-        n_intervals, 5,
-        "500 ms in intervals of 100 ms, the warm-up left out"
+    assert!(
+        (5..=6).contains(&n_intervals),
+        "500 ms in intervals of 100 ms, the warm-up left out, and what came after the end: \
+         {n_intervals}"
     );
     assert_eq!(log.len(), ran.answered("measured"));
     let table = read_hgrm(&folder.join("run.hgrm"));
@@ -116,7 +117,8 @@ fn second_run_replaces_the_files_of_the_first() {
     run_with_files(&folder);
     let ran = run_with_files(&folder);
     let (log, n_intervals) = read_hlog(&folder.join("run.hlog"));
-    assert_eq!((log.len(), n_intervals), (ran.answered("measured"), 5));
+    assert_eq!(log.len(), ran.answered("measured"));
+    assert!((5..=6).contains(&n_intervals), "{n_intervals}");
     fs::remove_dir_all(&folder).expect("the folder is ours");
 }
 

@@ -7,6 +7,9 @@
 mod demo;
 mod faults;
 mod files;
+mod find_max;
+mod open_loop;
+mod options;
 mod refusals;
 mod results;
 mod support;

@@ -6,7 +6,7 @@ use crate::support::loadgen;
 fn wrong_usage_exits_with_1_and_says_why() {
     for (arguments, part) in [
         ([].as_slice(), "Usage"),
-        (&["run"], "<TARGET>"),
+        (&["run"], "no target"),
         (
             &["run", "udp://127.0.0.1:7", "--size", "23"],
             "--size is 23; allowed: 24 to 65507",
@@ -29,8 +29,8 @@ fn wrong_usage_exits_with_1_and_says_why() {
             "[possible values: full, length, off]",
         ),
         (
-            &["run", "tcp://127.0.0.1:7", "--rate", "50k"],
-            "unexpected argument '--rate'",
+            &["run", "tcp://127.0.0.1:7", "--rate", "fast"],
+            "\"fast\" is no rate",
         ),
         (
             &[
@@ -51,10 +51,7 @@ fn wrong_usage_exits_with_1_and_says_why() {
             &["run", "tcp://127.0.0.1:7", "--quiet", "--progress", "plain"],
             "cannot be used with",
         ),
-        (
-            &["find-max", "tcp://127.0.0.1:7"],
-            "unrecognized subcommand",
-        ),
+        (&["find-max", "tcp://127.0.0.1:7"], "--slo"),
     ] {
         let ran = loadgen(arguments);
         assert_eq!(ran.code, Some(1), "{arguments:?}: {ran:#?}");

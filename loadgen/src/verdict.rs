@@ -1,0 +1,121 @@
+//! Whether the figures are the target's, or the generator's own.
+//!
+//! A generator without time left, one that sends late, one that lets answers fall: each measures
+//! itself. Then the verdict is *generator-bound*, and no figure of the run is valid.
+
+use std::time::Duration;
+
+use crate::outcome::Outcome;
+use crate::quantity::{count, span};
+use crate::usage::Usage;
+
+/// Lag of the generator's own making that is always forgiven: what a timer and a wake-up take.
+const LAG_FLOOR: Duration = Duration::from_micros(100);
+/// Beyond it the generator's p99 lag may be this part of the p99 of the result.
+const LAG_SHARE: f64 = 0.1;
+const PERCENTILE: f64 = 99.0;
+/// Fewer late sends are chance, however short the run was.
+const LATE_MIN: u64 = 5;
+
+/// Why the run is generator-bound; empty for a valid one.
+pub(crate) fn reasons(outcome: &Outcome) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let samples = &outcome.measured.samples;
+    for (index, thread) in outcome.threads.iter().enumerate() {
+        // An open loop may sleep though it is behind: for want of a free connection.
+        let is_saturated = |usage: &&Usage| {
+            usage.has_no_time_left() && (samples.open.is_some() || usage.is_never_idle())
+        };
+        if let Some(usage) = thread.usage.as_ref().filter(is_saturated) {
+            let waiting = usage.waiting.unwrap_or(0.0);
+            reasons.push(format!(
+                "generator thread {index} had work {:.0} % of the time, {:.0} % of it without a \
+                 CPU: it, not the target, set the rate and the latency; use more --threads, fewer \
+                 --connections, or a CPU of its own (--pin)",
+                (usage.busy + waiting) * 100.0,
+                waiting / (usage.busy + waiting) * 100.0
+            ));
+        }
+    }
+    if let Some(open) = &samples.open {
+        let result = samples.latency.value_at_percentile(PERCENTILE) as f64;
+        let limit = (LAG_FLOOR.as_nanos() as f64).max(result * LAG_SHARE);
+        let n = open.own_lag.len();
+        let n_late = open.own_lag.count_between(limit as u64 + 1, u64::MAX);
+        if n_late >= LATE_MIN && n_late as f64 > n as f64 * (1.0 - PERCENTILE / 100.0) {
+            reasons.push(format!(
+                "{} of {} requests were sent more than {} later than they could have been, which \
+                 a p99 of {} does not bear: the generator had no CPU in time; use --pin, --pace \
+                 spin, more --threads or a lower --rate",
+                count(n_late),
+                count(n),
+                span(limit),
+                span(result)
+            ));
+        }
+    }
+    if outcome.n_dropped > 0 {
+        reasons.push(format!(
+            "{} answers were dropped by this machine because the generator did not fetch them in \
+             time: some of the loss is its own; use more --threads or more --connections",
+            count(outcome.n_dropped)
+        ));
+    }
+    reasons
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reasons;
+    use crate::interval::SampleKinds;
+    use crate::outcome::{Outcome, ThreadUse};
+    use crate::usage::Usage;
+
+    /// An open loop whose requests all took `latency_us` and were sent `lag_us` late.
+    fn outcome(latency_us: u64, lag_us: u64) -> Outcome {
+        let kinds = SampleKinds {
+            open: true,
+            connect: false,
+        };
+        let mut outcome = Outcome::new(kinds);
+        let samples = &mut outcome.measured.samples;
+        samples.latency.saturating_record_n(latency_us * 1000, 1000);
+        let open = samples.open.as_mut().expect("an open loop");
+        open.own_lag.saturating_record_n(lag_us * 1000, 1000);
+        outcome
+    }
+
+    #[test]
+    fn small_lag_is_forgiven_and_a_tenth_of_the_latency() {
+        assert!(reasons(&outcome(50, 90)).is_empty());
+        assert!(reasons(&outcome(100_000, 9_000)).is_empty());
+        for late in [outcome(50, 200), outcome(100_000, 11_000)] {
+            let found = reasons(&late);
+            assert!(
+                found.len() == 1 && found[0].contains("sent more than"),
+                "{found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn saturated_thread_and_dropped_answers_are_reasons() {
+        let mut outcome = outcome(50, 1);
+        outcome.n_dropped = 3;
+        let usage = |busy| ThreadUse {
+            core: None,
+            usage: Some(Usage {
+                busy,
+                spinning: 0.0,
+                waiting: Some(0.0),
+                sleeps: Some(0),
+                polls: 1000,
+            }),
+        };
+        outcome.threads = vec![usage(0.5), usage(0.99)];
+        let found = reasons(&outcome);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("generator thread 1 "), "{found:?}");
+        assert!(found[1].starts_with("3 answers were dropped"), "{found:?}");
+    }
+}

@@ -1,0 +1,118 @@
+//! `loadgen find-max` against targets whose highest rate is known.
+
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::{echo, echo_server, eventually, loadgen, server};
+
+/// 32 connections, 100 ms a request: 320 a second at most, by Little's law; a machine that others
+/// use too makes less of it.
+#[test]
+fn highest_rate_is_found_below_what_can_be_carried() {
+    let address = server(|stream| {
+        echo(stream, |_| {
+            thread::sleep(Duration::from_millis(100));
+            true
+        });
+    });
+    let target = format!("tcp://{address}");
+    let arguments = [
+        "find-max",
+        &target,
+        "--slo",
+        "p50<500ms",
+        "--connections",
+        "32",
+        "--from",
+        "100",
+        "--precision",
+        "20",
+        "--arrivals",
+        "constant",
+        "--duration",
+        "600ms",
+        "--warmup",
+        "100ms",
+        "--json",
+    ];
+    // With 4 the generator had no CPU in time: the search says so, and finds no maximum.
+    let ran = eventually(|| loadgen(&arguments), |ran| ran.code == Some(0));
+    let found: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    let rate = found["rate"].as_f64().expect("a rate that holds");
+    assert!((100.0..352.0).contains(&rate), "{found:#}");
+    let trials = found["trials"].as_array().expect("the trajectory");
+    let asked: Vec<f64> = trials.iter().filter_map(|t| t["asked"].as_f64()).collect();
+    assert!(asked[0] == 100.0 && asked.contains(&200.0), "{found:#}");
+    let reasons: String = trials.iter().map(|t| t["against"].to_string()).collect();
+    assert!(
+        reasons.contains("saturated") || reasons.contains("p50<500ms fails"),
+        "{found:#}"
+    );
+    assert_eq!(
+        found["confirmation"]["plan"]["open"]["rate"], rate,
+        "{found:#}"
+    );
+    assert_eq!(
+        found["confirmation"]["plan"]["duration"], 1.2,
+        "twice the window"
+    );
+}
+
+#[test]
+fn objective_that_no_rate_keeps_exits_with_3_and_shows_the_trajectory() {
+    let target = format!("tcp://{}", echo_server());
+    let ran = loadgen(&[
+        "find-max",
+        &target,
+        "--slo",
+        "p50<1ns",
+        "--connections",
+        "2",
+        "--from",
+        "4",
+        "--duration",
+        "300ms",
+        "--warmup",
+        "0s",
+    ]);
+    assert!(matches!(ran.code, Some(3 | 4)), "{ran:#?}");
+    assert!(ran.stdout.contains("p50<1ns fails: "), "{ran:#?}");
+    for asked in ["4/s asked", "2/s asked", "1/s asked"] {
+        assert!(ran.stdout.contains(asked), "{asked}: {ran:#?}");
+    }
+    let result = ran.line("result");
+    assert!(
+        result == "no rate holds" || result.contains("INVALID"),
+        "{ran:#?}"
+    );
+}
+
+#[test]
+fn wrong_usage_is_named() {
+    for (arguments, part) in [
+        (
+            ["--slo", "p99<1ms", "--rate", "5"].as_slice(),
+            "find-max sets the --rate itself",
+        ),
+        (
+            &["--slo", "p99<1ms", "--assert", "max<1s"],
+            "from --slo, not from --assert",
+        ),
+        (
+            &["--slo", "p99<1ms", "--from", "20k", "--up-to", "10k"],
+            "--from is 20000",
+        ),
+        (
+            &["--slo", "p99<1ms", "--precision", "0"],
+            "--precision is 0",
+        ),
+        (&["--slo", "loss==0"], "only against udp"),
+        (&["--slo", "fast"], "compares nothing"),
+    ] {
+        let ran = loadgen(&[["find-max", "tcp://127.0.0.1:9"].as_slice(), arguments].concat());
+        assert_eq!(ran.code, Some(1), "{arguments:?}: {ran:#?}");
+        assert!(ran.stderr.contains(part), "{arguments:?}: {ran:#?}");
+    }
+}
