@@ -19,7 +19,7 @@ const NANOS_PER_UNIT: f64 = 1e3;
 pub(crate) fn write(out: &mut impl Write, histogram: &Histogram<u64>) -> io::Result<()> {
     writeln!(
         out,
-        "# latency from send to the whole echo received; values in microseconds"
+        "# latency from the intended send to the whole echo received; values in microseconds"
     )?;
     writeln!(
         out,

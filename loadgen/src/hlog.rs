@@ -1,14 +1,18 @@
-//! `run.hlog`: an HdrHistogram interval log, one line an interval of the measured phase, written as
-//! the run goes on.
+//! `run.hlog`: an HdrHistogram interval log, one line for each interval of the measured phase and
+//! each of its histograms, written as the run goes on.
 //!
-//! Histograms are V2 with deflate, in nanoseconds, as are the maxima. The lines carry no tag: tools
-//! that read such logs take untagged lines as the result. The warm-up is left out.
+//! Histograms are V2 with deflate, in nanoseconds, as are the maxima. The result, latency from the
+//! intended send, carries no tag: tools that read such logs take untagged lines as the result. The
+//! others are tagged [as their interval says](crate::interval::Samples::tagged). The warm-up is
+//! left out.
 
 use std::io::{self, Write};
 use std::time::{Instant, SystemTime};
 
 use hdrhistogram::serialization::V2DeflateSerializer;
-use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, IntervalLogWriterError};
+use hdrhistogram::serialization::interval_log::{
+    IntervalLogWriterBuilder, IntervalLogWriterError, Tag,
+};
 
 use crate::interval::Interval;
 
@@ -38,27 +42,26 @@ impl<W: Write> Hlog<W> {
             let began = SystemTime::now() - interval.from.elapsed();
             builder
                 .add_comment(
-                    "latency from send to the whole echo received; values and maxima \
+                    "latency from the intended send to the whole echo received; values and maxima \
                  in nanoseconds",
                 )
                 .with_start_time(began)
                 .with_base_time(began);
         }
         let zero = *self.zero.get_or_insert(interval.from);
-        builder
-            .begin_log_with(&mut self.out, &mut self.serializer)?
-            .write_histogram(
-                &interval.samples.latency,
-                interval.from.saturating_duration_since(zero),
-                interval.span(),
-                None,
-            )
-            .map_err(|error| match error {
-                IntervalLogWriterError::IoError(error) => error,
-                IntervalLogWriterError::SerializeError(error) => {
-                    io::Error::other(error.to_string())
-                }
-            })?;
+        let from = interval.from.saturating_duration_since(zero);
+        let mut writer = builder.begin_log_with(&mut self.out, &mut self.serializer)?;
+        for (tag, histogram) in interval.samples.tagged() {
+            let tag = tag.map(|tag| Tag::new(tag).expect("tags are words without separators"));
+            writer
+                .write_histogram(histogram, from, interval.span(), tag)
+                .map_err(|error| match error {
+                    IntervalLogWriterError::IoError(error) => error,
+                    IntervalLogWriterError::SerializeError(error) => {
+                        io::Error::other(error.to_string())
+                    }
+                })?;
+        }
         self.out.flush()
     }
 }
@@ -98,5 +101,29 @@ mod tests {
             .collect();
         assert_eq!(times, [(0, 1000), (1, 1001), (2, 1002)]);
         assert_eq!(entries.len(), 5, "start time, base time, three intervals");
+    }
+
+    #[test]
+    fn histograms_beside_the_result_have_a_tag_each() {
+        let kinds = SampleKinds {
+            open: true,
+            connect: true,
+        };
+        let mut out = Vec::new();
+        let mut interval = Interval::new(Phase::Measured, Instant::now(), Samples::new(kinds));
+        interval.samples.latency.saturating_record(7);
+        Hlog::new(&mut out)
+            .write(&interval)
+            .expect("a Vec takes everything");
+        let tags: Vec<_> = IntervalLogIterator::new(&out)
+            .filter_map(|entry| match entry.expect("a log that can be read") {
+                LogEntry::Interval(i) => Some(i.tag().map(|tag| tag.as_str().to_owned())),
+                _ => None,
+            })
+            .collect();
+        let tags: Vec<_> = tags.iter().map(Option::as_deref).collect();
+        let expected = ["real-send", "send-lag", "own-lag", "connect"].map(Some);
+        assert_eq!(tags[0], None);
+        assert_eq!(tags[1..], expected);
     }
 }

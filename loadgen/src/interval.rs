@@ -81,6 +81,21 @@ impl Samples {
             .map_or(&self.latency, |open| &open.from_send)
     }
 
+    /// Every histogram there is with its tag in interval logs; the result has none, because tools
+    /// take untagged lines for it.
+    pub(crate) fn tagged(&self) -> Vec<(Option<&'static str>, &Histogram<u64>)> {
+        let mut all = vec![(None, &self.latency)];
+        if let Some(open) = &self.open {
+            all.push((Some("real-send"), &open.from_send));
+            all.push((Some("send-lag"), &open.send_lag));
+            all.push((Some("own-lag"), &open.own_lag));
+        }
+        if let Some(connect) = &self.connect {
+            all.push((Some("connect"), connect));
+        }
+        all
+    }
+
     /// Adds `other`, which has the same kinds.
     pub(crate) fn add(&mut self, other: &Samples) {
         add(&mut self.latency, &other.latency);

@@ -209,7 +209,11 @@ impl<T: FromStr<Err: Display>> Visitor<'_> for Text<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::Options;
+    use crate::plan::RunPlan;
     use crate::quantity::{Rate, Sizes};
 
     #[test]
@@ -227,6 +231,39 @@ mod tests {
         assert_eq!(options.rate, Some(Rate(50_000.0)));
         assert_eq!(options.size.map(|s| s.most), Some(4096));
         assert_eq!((options.pin, options.assert.len()), (vec![0, 1], 2));
+    }
+
+    /// The first profile shows every key there is, as it is or behind a #.
+    #[test]
+    fn shipped_profiles_load_and_the_first_names_every_key() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
+        let mut n = 0;
+        for entry in fs::read_dir(folder).expect("configs/ is part of the repository") {
+            let path = entry.expect("the folder can be listed").path();
+            let name = path
+                .file_name()
+                .and_then(|n| n.to_str())
+                .unwrap_or_default();
+            if name.starts_with("loadgen-") {
+                let options = Options::read(&path).unwrap_or_else(|e| panic!("{e}"));
+                RunPlan::new(options, &[0, 1]).unwrap_or_else(|e| panic!("{name}: {e}"));
+                n += 1;
+            }
+        }
+        assert!(n >= 2, "{n} profiles");
+        let first = include_str!("../../configs/loadgen-tcp.toml");
+        let unknown = Options::parse("x = 1").expect_err("no such key").2;
+        let keys = unknown.split('`').skip(3).step_by(2);
+        let mut n_keys = 0;
+        for key in keys {
+            let shown = first.lines().any(|line| {
+                let line = line.strip_prefix("# ").unwrap_or(line);
+                line.starts_with(&format!("{key} = "))
+            });
+            assert!(shown || key == "settle", "{key} is not shown");
+            n_keys += 1;
+        }
+        assert!(n_keys >= 20, "{n_keys} keys: {unknown}");
     }
 
     #[test]
