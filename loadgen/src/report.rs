@@ -258,16 +258,6 @@ fn notes(record: &RunRecord) -> Vec<String> {
                 .to_owned(),
         );
     }
-    for (index, thread) in outcome.threads.iter().enumerate() {
-        if let Some(usage) = thread.usage.as_ref().filter(|usage| usage.is_starved()) {
-            notes.push(format!(
-                "generator thread {index} had to wait for a CPU {:.0} % of the time: the \
-                 latencies hold that wait; give it a CPU of its own (--pin, and nothing else \
-                 on that CPU)",
-                usage.waiting.unwrap_or(0.0) * 100.0
-            ));
-        }
-    }
     if outcome.n_held * 100 > outcome.measured.sent {
         notes.push(format!(
             "{} of {} requests were due before a connection was free, and their wait is in their \

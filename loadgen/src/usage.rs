@@ -92,8 +92,9 @@ impl Usage {
     const BUSY_LIMIT: f64 = 0.95;
     /// A thread that sleeps in fewer of its polls than one in this many never runs out of events.
     const POLLS_PER_SLEEP: u64 = 100;
-    /// Above this share spent waiting for a CPU the thread's own wait shows in the latencies.
-    const WAITING_LIMIT: f64 = 0.05;
+    /// While a thread waits for a CPU every request in flight gets older: about this share of all
+    /// latency is then the generator's own.
+    const WAITING_LIMIT: f64 = 0.1;
 
     /// Running, or ready to, nearly all the time. Who spins until the next send has time left.
     pub(crate) fn has_no_time_left(&self) -> bool {
@@ -106,7 +107,7 @@ impl Usage {
             .is_none_or(|n| n < self.polls / Self::POLLS_PER_SLEEP + 1)
     }
 
-    /// Kept off its CPU long enough to falsify what it measures.
+    /// Kept off its CPU long enough to falsify what it measures, open loop or closed.
     pub(crate) fn is_starved(&self) -> bool {
         self.waiting
             .is_some_and(|share| share > Self::WAITING_LIMIT)

@@ -1,13 +1,13 @@
 //! Whether the figures are the target's, or the generator's own.
 //!
-//! A generator without time left, one that sends late, one that lets answers fall: each measures
-//! itself. Then the verdict is *generator-bound*, and no figure of the run is valid.
+//! A generator without time left or without a CPU, one that sends late, one that lets answers fall:
+//! each measures itself. About a tenth of the latency may be its own; beyond that the verdict is
+//! *generator-bound*, and no figure of the run is valid.
 
 use std::time::Duration;
 
 use crate::outcome::Outcome;
 use crate::quantity::{count, span};
-use crate::usage::Usage;
 
 /// Lag of the generator's own making that is always forgiven: what a timer and a wake-up take.
 const LAG_FLOOR: Duration = Duration::from_micros(100);
@@ -22,18 +22,22 @@ pub(crate) fn reasons(outcome: &Outcome) -> Vec<String> {
     let mut reasons = Vec::new();
     let samples = &outcome.measured.samples;
     for (index, thread) in outcome.threads.iter().enumerate() {
+        let Some(usage) = &thread.usage else { continue };
+        let waiting = usage.waiting.unwrap_or(0.0);
         // An open loop may sleep though it is behind: for want of a free connection.
-        let is_saturated = |usage: &&Usage| {
-            usage.has_no_time_left() && (samples.open.is_some() || usage.is_never_idle())
-        };
-        if let Some(usage) = thread.usage.as_ref().filter(is_saturated) {
-            let waiting = usage.waiting.unwrap_or(0.0);
+        if usage.has_no_time_left() && (samples.open.is_some() || usage.is_never_idle()) {
             reasons.push(format!(
-                "generator thread {index} had work {:.0} % of the time, {:.0} % of it without a \
-                 CPU: it, not the target, set the rate and the latency; use more --threads, fewer \
-                 --connections, or a CPU of its own (--pin)",
+                "generator thread {index} had work {:.0} % of the time: it, not the target, set \
+                 the rate and the latency; use more --threads or fewer --connections",
                 (usage.busy + waiting) * 100.0,
-                waiting / (usage.busy + waiting) * 100.0
+            ));
+        }
+        if usage.is_starved() {
+            reasons.push(format!(
+                "generator thread {index} was ready but had to wait for a CPU {:.0} % of the \
+                 time, and about that share of the latency is this wait; give it a CPU of its own \
+                 (--pin, and nothing else there), or use --pace sleep",
+                waiting * 100.0
             ));
         }
     }
@@ -99,23 +103,30 @@ mod tests {
     }
 
     #[test]
-    fn saturated_thread_and_dropped_answers_are_reasons() {
+    fn thread_without_time_or_cpu_and_dropped_answers_are_reasons() {
         let mut outcome = outcome(50, 1);
         outcome.n_dropped = 3;
-        let usage = |busy| ThreadUse {
+        let usage = |busy, waiting| ThreadUse {
             core: None,
             usage: Some(Usage {
                 busy,
                 spinning: 0.0,
-                waiting: Some(0.0),
+                waiting: Some(waiting),
                 sleeps: Some(0),
                 polls: 1000,
             }),
         };
-        outcome.threads = vec![usage(0.5), usage(0.99)];
+        outcome.threads = vec![usage(0.5, 0.05), usage(0.99, 0.0), usage(0.5, 0.2)];
         let found = reasons(&outcome);
-        assert_eq!(found.len(), 2, "{found:?}");
-        assert!(found[0].starts_with("generator thread 1 "), "{found:?}");
-        assert!(found[1].starts_with("3 answers were dropped"), "{found:?}");
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(
+            found[0].starts_with("generator thread 1 had work"),
+            "{found:?}"
+        );
+        assert!(
+            found[1].starts_with("generator thread 2 was ready but"),
+            "{found:?}"
+        );
+        assert!(found[2].starts_with("3 answers were dropped"), "{found:?}");
     }
 }

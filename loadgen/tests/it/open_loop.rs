@@ -48,7 +48,7 @@ fn stall_shows_in_p99_as_arithmetic_says() {
             (85.5e6..94.5e6).contains(&intended) && real < 20e6
         },
     );
-    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.is_ok(), "{ran:#?}");
     assert_eq!(ran.answered("measured"), 1500, "{ran:#?}");
     assert!(
         ran.both_nanos("max")[1] > 60e6,
@@ -172,7 +172,7 @@ fn timetable_depends_on_the_seed_alone_and_is_one_for_all_threads() {
             seed,
         ];
         let ran = run(address, &options);
-        assert!(matches!(ran.code, Some(0 | 4)), "{ran:#?}");
+        assert!(ran.is_ok(), "{ran:#?}");
         assert!(
             ran.line("load").ends_with(&format!("seed {seed}")),
             "{ran:#?}"
@@ -319,7 +319,7 @@ fn server_that_works_gets_16_bytes_and_is_measured_with_its_work() {
         "3",
     ];
     let ran = run(address, &options);
-    assert!(matches!(ran.code, Some(0 | 4)), "{ran:#?}");
+    assert!(ran.is_ok(), "{ran:#?}");
     assert!(
         ran.nanos("min") >= 100e3 && ran.nanos("max") >= 20e6,
         "{ran:#?}"

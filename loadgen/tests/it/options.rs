@@ -4,10 +4,12 @@ use std::fs;
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{echo, echo_server, fresh_folder, loadgen, run, server};
+use crate::support::{echo, echo_server, eventually, fresh_folder, loadgen, run, server};
 
 /// The server answers four requests at a time: with fewer in flight it would never answer.
 #[test]
@@ -56,7 +58,7 @@ fn echoes_of_a_pipeline_are_compared_in_order() {
         "300ms",
     ];
     let ran = run(echo_server(), &options);
-    assert!(matches!(ran.code, Some(0 | 4)), "{ran:#?}");
+    assert!(ran.is_ok(), "{ran:#?}");
     assert!(ran.answered("measured") > 100, "{ran:#?}");
     // One wrong byte far into the stream.
     let address = server(|stream| {
@@ -104,7 +106,7 @@ fn churn_reopens_connections_and_measures_the_opening() {
             "400ms",
         ];
         let ran = run(address, &[options.as_slice(), more].concat());
-        assert!(matches!(ran.code, Some(0 | 4)), "{more:?}: {ran:#?}");
+        assert!(ran.is_ok(), "{more:?}: {ran:#?}");
         let (_, n_opened) = ran
             .line("connect")
             .rsplit_once(" of ")
@@ -125,30 +127,32 @@ fn churn_reopens_connections_and_measures_the_opening() {
 
 #[test]
 fn failed_assertion_exits_with_3_and_says_what_was_measured() {
-    let address = echo_server();
-    let options = [
+    // Ten answers a second, so that the generator has a CPU when it needs one.
+    let address = server(|stream| {
+        echo(stream, |_| {
+            thread::sleep(Duration::from_millis(100));
+            true
+        });
+    });
+    let base = [
         "--connections",
-        "2",
+        "1",
         "--warmup",
         "0s",
         "--duration",
-        "150ms",
+        "400ms",
     ];
-    let with = |assertions: &[&'static str]| {
+    let with = |code, assertions: &[&'static str]| {
         let flags = assertions.iter().flat_map(|a| ["--assert", a]);
-        run(
-            address,
-            &options.iter().copied().chain(flags).collect::<Vec<_>>(),
-        )
+        let options: Vec<_> = base.iter().copied().chain(flags).collect();
+        eventually(|| run(address, &options), |ran| ran.code == Some(code))
     };
-    let held = with(&["max<1h", "rate>1", "errors==0"]);
-    assert_eq!(held.code, Some(0), "{held:#?}");
+    let held = with(0, &["max<1h", "rate>1", "errors==0"]);
     assert!(
         held.line("assertion").starts_with("max<1h holds: "),
         "{held:#?}"
     );
-    let failed = with(&["rate>1", "p50<1ns"]);
-    assert_eq!(failed.code, Some(3), "{failed:#?}");
+    let failed = with(3, &["rate>1", "p50<1ns"]);
     assert!(
         failed.stderr.contains("assertion p50<1ns fails: "),
         "{failed:#?}"
@@ -168,7 +172,7 @@ fn plan_file_is_read_and_the_command_line_wins() {
     fs::write(&path, text).expect("the folder is writable");
     let plan = path.to_str().expect("ASCII");
     let ran = loadgen(&["run", "--plan", plan, "--duration", "200ms"]);
-    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.is_ok(), "{ran:#?}");
     assert!(ran.line("load").contains("2 connections"), "{ran:#?}");
     assert!(ran.line("load").contains("requests of 100 B"), "{ran:#?}");
     fs::write(&path, "depth = 1\nsise = 3\n").expect("the folder is writable");
@@ -212,7 +216,7 @@ fn record_on_standard_output_is_the_one_in_the_folder() {
         out,
     ];
     let ran = run(echo_server(), &options);
-    assert!(matches!(ran.code, Some(0 | 4)), "{ran:#?}");
+    assert!(ran.is_ok(), "{ran:#?}");
     let record: Value = serde_json::from_str(&ran.stdout).expect("JSON");
     let stored = fs::read_to_string(folder.join("run.json")).expect("it is there");
     assert_eq!(ran.stdout, stored);

@@ -33,7 +33,7 @@ fn every_request_the_server_saw_is_in_the_report() {
             "300ms",
         ],
     );
-    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.is_ok(), "{ran:#?}");
     let answered = ran.answered("warm-up") + ran.answered("measured");
     assert!(answered > 20, "{ran:#?}");
     assert_eq!(answered * 100, seen.load(Ordering::Relaxed), "{ran:#?}");
@@ -41,9 +41,9 @@ fn every_request_the_server_saw_is_in_the_report() {
     assert!(ran.stdout.contains("thread 1 "), "{ran:#?}");
     assert!(ran.line("environment").contains("loadgen"), "{ran:#?}");
     assert!(ran.line("command").contains("--connections 7"), "{ran:#?}");
-    assert_eq!(
-        ran.stderr, "",
-        "standard error is no terminal, so it shows no progress"
+    assert!(
+        !ran.stderr.contains("p50"),
+        "standard error is no terminal, so it shows no progress: {ran:#?}"
     );
 }
 
@@ -62,7 +62,7 @@ fn bytes_both_ways_and_rate_follow_from_the_count() {
             "400ms",
         ],
     );
-    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.is_ok(), "{ran:#?}");
     let answered = ran.answered("measured");
     let bytes = |label: &str| {
         let (count, _) = ran
@@ -109,7 +109,7 @@ fn known_delay_of_the_server_is_the_latency_reported() {
             "700ms",
         ],
     );
-    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.is_ok(), "{ran:#?}");
     assert!(ran.nanos("min") >= 5e6, "faster than the server: {ran:#?}");
     // Slack for a machine that others use too; a clock read at the wrong moment is wrong by the
     // whole delay.
@@ -141,7 +141,7 @@ fn request_larger_than_the_socket_buffers_is_echoed_whole() {
             "10s",
         ],
     );
-    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.is_ok(), "{ran:#?}");
     assert!(ran.answered("measured") >= 2, "{ran:#?}");
 }
 
@@ -170,7 +170,7 @@ fn echo_that_comes_in_single_bytes_is_one_answer() {
             "200ms",
         ],
     );
-    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.is_ok(), "{ran:#?}");
     assert!(ran.answered("measured") > 2, "{ran:#?}");
 }
 
@@ -199,8 +199,7 @@ fn interrupted_run_reports_what_was_measured() {
         stderr.read_to_string(&mut rest).map(|_| rest)
     });
     let ran = finish(started);
-    // Whether the generator was fast enough depends on who else uses this machine.
-    assert!(matches!(ran.code, Some(0 | 4)), "{ran:#?}");
+    assert!(ran.is_ok(), "{ran:#?}");
     assert!(ran.took < Duration::from_secs(10), "{ran:#?}");
     assert!(ran.answered("measured") > 0, "{ran:#?}");
     assert!(

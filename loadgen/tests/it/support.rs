@@ -74,6 +74,12 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
+    /// Whether the run went well: whether the generator was fast enough for valid figures depends on
+    /// who else uses this machine.
+    pub(crate) fn is_ok(&self) -> bool {
+        matches!(self.code, Some(0 | 4))
+    }
+
     /// The rest of the first report line with this label.
     pub(crate) fn line(&self, label: &str) -> &str {
         self.stdout

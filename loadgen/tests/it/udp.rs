@@ -149,7 +149,7 @@ fn faithful_server_gets_only_good_datagrams() {
             "300ms",
         ],
     );
-    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.is_ok(), "{ran:#?}");
     let sent = total(&done);
     assert!(sent > 10, "{ran:#?}");
     assert_eq!(datagrams(&ran), [sent, sent, 0, 0, 0, 0, 0]);
@@ -161,7 +161,7 @@ fn faithful_server_gets_only_good_datagrams() {
 fn lost_datagrams_are_counted_and_stop_no_sender() {
     let (address, done) = server(|n| if n % 10 == 9 { Act::Drop } else { Act::Echo });
     let ran = run_udp(address, &["--connections", "4", "--duration", "1200ms"]);
-    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.is_ok(), "{ran:#?}");
     let (sent, lost) = (total(&done), count(&done, Act::Drop));
     assert!(
         lost >= 8,
