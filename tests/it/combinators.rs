@@ -342,7 +342,7 @@ fn comb_08_wait_for_cancels_what_is_late_and_waits_until_it_is_gone() {
             Ok(Some(2))
         );
         let own = wait_for(spawn(async { panic!("its own") }), 3 * MS).await;
-        let own: JoinError = own.expect("in time").map(|()| ()).expect_err("it panics");
+        let own: JoinError = own.expect("in time").expect_err("it panics");
         assert_eq!(own.panic_message(), Some("its own"));
         // Its own panic wins, even while it is cancelled.
         struct PanicsInDrop;
