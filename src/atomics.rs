@@ -48,6 +48,12 @@ pub(crate) enum Fence {
     F2,
     /// Parking loop: publish how long it will sleep; **F3**; read the next deadline. Partner: [`Fence::F5`].
     F3,
+    /// Loop that falls asleep without a limit: set the deep bit; **F4**; read the watch and the pulses. Partner:
+    /// [`Fence::F4Leave`].
+    F4Sleep,
+    /// Loop that begins to run: set the pulse, give the watch back; **F4**; read the deep bits. Partner:
+    /// [`Fence::F4Sleep`].
+    F4Leave,
     /// Inserter of a timer: publish the next deadline; **F5**; read how long the loop sleeps. Partner: [`Fence::F3`].
     F5,
     /// Closer: close the gate; fence; drain the queue. Partner: [`Fence::GatePost`].

@@ -56,6 +56,7 @@ pub(crate) struct RuntimeConfig {
     pub(crate) loops: usize,
     pub(crate) pin: Pin,
     pub(crate) steal: bool,
+    pub(crate) rescue: bool,
     pub(crate) thread_name: String,
     pub(crate) budget: TurnBudget,
     /// Seed of the order in which victims are tried; a fixed one makes a run repeatable.
@@ -70,6 +71,7 @@ impl Default for RuntimeConfig {
             loops: num_cpus::get().clamp(1, MAX_LOOPS),
             pin: Pin::Auto,
             steal: true,
+            rescue: true,
             thread_name: "garland".to_owned(),
             budget: TurnBudget::default(),
             seed: fastrand::u64(..),

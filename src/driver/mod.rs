@@ -10,6 +10,7 @@
 
 pub(crate) mod alarm;
 pub(crate) mod clock;
+pub(crate) mod nest;
 pub(crate) mod readiness;
 pub(crate) mod registration;
 pub(crate) mod selector;
@@ -28,6 +29,7 @@ use mio::unix::SourceFd;
 use crate::config::TurnBudget;
 use crate::driver::alarm::{Alarm, NEVER};
 use crate::driver::clock::Clock;
+use crate::driver::nest::Nest;
 use crate::driver::selector::{Batch, Collected, Selector, UNPARK};
 use crate::driver::slots::{Slots, token_of};
 use crate::driver::wheel::{TimerKey, Wheel};
@@ -152,11 +154,13 @@ impl Driver {
         count
     }
 
-    /// Sleeps until an event, an unpark, the next deadline or `limit`. `still_idle` is asked once more under
+    /// Sleeps until an event, an unpark, the next deadline or `limit`; with a nest, also until an event of another
+    /// loop in it. `still_idle` is asked once more under
     /// the lock: whoever turned this driver in between may have eaten the edge of an unpark.
     pub(crate) fn park(
         &self,
         limit: u64,
+        nest: Option<&Nest>,
         still_idle: impl FnOnce() -> bool,
         out: &mut Collected,
         wakers: &mut Vec<Waker>,
@@ -164,7 +168,13 @@ impl Driver {
         let mut selector = self.selector.lock().unwrap_or_else(PoisonError::into_inner);
         let deadline = self.alarm.park().min(limit);
         let count = if still_idle() && self.may_sleep_until(deadline, limit, &mut selector) {
-            selector.wait(out)
+            match nest {
+                None => selector.wait(out),
+                Some(nest) => {
+                    nest.wait();
+                    selector.poll_now(Batch::Idle, out)
+                }
+            }
         } else {
             selector.poll_now(Batch::Idle, out)
         };
@@ -195,6 +205,10 @@ impl Driver {
 
     /// Has the timer descriptor end a sleep at `deadline`; false if it has come already.
     fn arm(&self, deadline: u64, selector: &mut Selector) -> bool {
+        if selector.is_armed_until(deadline) {
+            // It ends the sleep, at once if it has fired already.
+            return true;
+        }
         let now = self.clock.now_ns();
         if deadline <= now {
             return false;

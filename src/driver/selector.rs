@@ -78,6 +78,11 @@ impl Selector {
         self.poll(Batch::Idle, None, out)
     }
 
+    /// Whether a `wait` ends at `deadline` at the latest without anything being done.
+    pub(crate) fn is_armed_until(&self, deadline: u64) -> bool {
+        self.armed_until <= deadline
+    }
+
     /// Makes sure that `wait` ends at `deadline`, both in nanoseconds of the loop's clock.
     pub(crate) fn arm(&mut self, now: u64, deadline: u64) -> io::Result<()> {
         if self.armed_until <= deadline {

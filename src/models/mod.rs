@@ -29,7 +29,9 @@ pub(crate) mod stub;
 
 mod m1_post_against_park;
 mod m2_leave_search;
+mod m4_generation;
 mod m5_alarm;
+mod m6_watch;
 mod m7_task_word;
 mod m8_shutdown;
 mod m9_host;

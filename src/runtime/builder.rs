@@ -16,6 +16,7 @@ use crate::runtime::{LoopId, affinity};
 use crate::scheduler::deque::{LocalDeque, SharedQueue};
 use crate::scheduler::host::Host;
 use crate::scheduler::idle::Idle;
+use crate::scheduler::watch::Watch;
 use crate::scheduler::{Home, Offload, Remote, Shared, Worker};
 
 /// Settings of a runtime.
@@ -58,6 +59,13 @@ impl Builder {
     /// still goes to the loop that wakes it.
     pub fn steal(mut self, steal: bool) -> Self {
         self.config.steal = steal;
+        self
+    }
+
+    /// Whether idle loops serve the sockets and timers of one that is stuck in user code. Default: yes. What
+    /// they serve are movable tasks; callbacks and loop-bound tasks wait for their home in any case.
+    pub fn rescue(mut self, rescue: bool) -> Self {
+        self.config.rescue = rescue;
         self
     }
 
@@ -164,6 +172,7 @@ impl Assembly {
             config: config.clone(),
             loops: remotes.into_boxed_slice(),
             idle: Idle::new(),
+            watch: Watch::default(),
             host: Host::default(),
             injector: SharedQueue::new(),
             offload: Offload::new(affinity::current()),

@@ -45,6 +45,8 @@ pub struct LoopStats {
     pub searches: u64,
     /// Tasks it took from other loops.
     pub tasks_stolen: u64,
+    /// Times it turned the driver of a loop that was stuck.
+    pub rescues: u64,
     /// Times it woke another loop.
     pub unparks_sent: u64,
     /// Times it was woken by another loop or thread.
@@ -105,6 +107,7 @@ impl LoopStats {
             parks: counters.parks.get(),
             searches: counters.searches.get(),
             tasks_stolen: counters.stolen.get(),
+            rescues: counters.rescues.get(),
             unparks_sent: counters.unparks_sent.get(),
             unparks_received: remote.unparks_received.load(Ordering::Relaxed),
             tasks_spawned: ledger.joined,

@@ -36,6 +36,8 @@ pub(crate) struct Counters {
     pub(crate) searches: Counter,
     /// Tasks this loop took from others.
     pub(crate) stolen: Counter,
+    /// Times this loop turned the driver of one that was stuck.
+    pub(crate) rescues: Counter,
     /// Unparks this loop sent.
     pub(crate) unparks_sent: Counter,
 }

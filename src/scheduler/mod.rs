@@ -20,7 +20,7 @@
 //!                                   searching <───────────────────┘ as searching)
 //! ```
 //!
-//! *Stuck* is what the others see of a running loop whose turn does not end.
+//! *Stuck* is what the others see of a running loop whose [`pulse`] stands still.
 //!
 //! # The two protocols
 //!
@@ -51,8 +51,11 @@
 //! - **I4 No stale delivery.** Kept by the generations in [`slots`](crate::driver::slots) and in the
 //!   table of the home loop.
 //! - **I5 Bounded starvation.** A turn runs what was ready when it began, then at most
-//!   [`TurnBudget`](crate::TurnBudget) of movable tasks; then the selector is polled again. Not yet
-//!   kept for a loop that is stuck: its sockets and timers wait for it.
+//!   [`TurnBudget`](crate::TurnBudget) of movable tasks; then the selector is polled again. The sockets
+//!   and timers of a loop that is stuck are served by a parked loop, or a busy one, within the
+//!   bounds in [`rescue`].
+//! - **I6 Watched.** If a loop runs user code and another is parked, some parked loop has a limit to its
+//!   sleep and will look at the pulses. Kept by [`watch`].
 //! - **I7 Bounded critical sections.** No user code and no foreign waker under a lock of the driver.
 //! - **I8 Home affinity.** Registrations never move; loop-bound work runs on its home only.
 //! - **I9 The owner never waits for a thief** but before it parks: its polls try the driver's lock.
@@ -60,16 +63,16 @@
 //!   and no queue holds anything. Kept by [`Members`](crate::task::members::Members), the closing
 //!   [`inbox`] and the [`gate`] of the injector.
 //!
-//! I6 (a watcher for stuck loops) has its number kept free: there is none yet.
-//!
 //! # The fences
 //!
 //! All are store-buffering shapes: each side writes one word and then reads the other's, which
 //! acquire and release cannot order. F1/F2 here: push, F1, read idle word, against set idle bit, F2,
 //! read queues. F3/F5 in [`alarm`](crate::driver::alarm): a loop that parks against a timer armed from
-//! outside. The gate of the injector: push, fence, read "closed", against close, fence, drain.
+//! outside. F4 in [`watch`]: a loop that falls asleep for good against one that begins to run. The gate of the
+//! injector: push, fence, read "closed", against close, fence, drain.
 
 pub(crate) mod worker;
+mod intake;
 mod closing;
 pub(crate) mod failure;
 pub(crate) mod debug;
@@ -79,6 +82,9 @@ pub(crate) mod deque;
 pub(crate) mod inbox;
 pub(crate) mod idle;
 pub(crate) mod gate;
+pub(crate) mod pulse;
+pub(crate) mod watch;
+mod rescue;
 pub(crate) mod shared;
 pub(crate) mod offload;
 pub(crate) mod counters;

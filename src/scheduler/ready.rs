@@ -13,7 +13,7 @@ use std::panic::Location;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::driver::{IoKey, Ready};
+use crate::driver::{IoKey, LocalTimerKey, Ready};
 use crate::scheduler::failure::ErrorContext;
 use crate::scheduler::worker::Worker;
 use crate::task::Runnable;
@@ -61,6 +61,10 @@ pub(crate) enum Message {
     Visit(Visit),
     Task(Runnable),
     Root,
+    /// The kernel has news of a socket of this loop, found by another.
+    Io(IoKey, Ready),
+    /// A timer of a callback has come due, found by another loop.
+    Timer(LocalTimerKey),
     Failure(Box<ErrorContext>),
     Stop,
 }
@@ -74,6 +78,7 @@ impl Message {
             }
             Message::Failure(context) => context.log_and_drop(),
             Message::Visit(_) | Message::Task(_) | Message::Root | Message::Stop => {}
+            Message::Io(..) | Message::Timer(_) => {}
         }
     }
 }
@@ -85,6 +90,8 @@ impl fmt::Debug for Message {
             Message::Visit(_) => "Visit",
             Message::Task(_) => "Task",
             Message::Root => "Root",
+            Message::Io(..) => "Io",
+            Message::Timer(_) => "Timer",
             Message::Failure(_) => "Failure",
             Message::Stop => "Stop",
         })

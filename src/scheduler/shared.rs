@@ -24,7 +24,9 @@ use crate::scheduler::host::Host;
 use crate::scheduler::idle::Idle;
 use crate::scheduler::inbox::Inbox;
 use crate::scheduler::offload::Offload;
+use crate::scheduler::pulse::Pulse;
 use crate::scheduler::ready::{Handle, Message};
+use crate::scheduler::watch::Watch;
 use crate::scheduler::worker::Worker;
 use crate::task::info::{Origin, TaskInfo};
 use crate::task::join::JoinHandle;
@@ -54,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) config: RuntimeConfig,
     pub(crate) loops: Box<[Remote]>,
     pub(crate) idle: Idle,
+    pub(crate) watch: Watch,
     /// Loop 0 may rest in a foreign loop.
     pub(crate) host: Host,
     pub(crate) injector: SharedQueue,
@@ -70,6 +73,8 @@ pub(crate) struct Remote {
     pub(crate) members: Members,
     /// Written by the home loop only.
     pub(crate) counters: CachePadded<Counters>,
+    /// Written by the home loop only.
+    pub(crate) pulse: CachePadded<Pulse>,
     /// Unparks that others sent to this loop. Written by any thread, a plain count.
     pub(crate) unparks_received: AtomicU64,
 }
@@ -82,6 +87,7 @@ impl Remote {
             inbox: Inbox::new(),
             members: Members::default(),
             counters: CachePadded::default(),
+            pulse: CachePadded::default(),
             unparks_received: AtomicU64::new(0),
         }
     }
@@ -91,6 +97,18 @@ impl Shared {
     /// Whether tasks move between loops at all.
     pub(crate) fn is_stealing(&self) -> bool {
         self.config.steal && self.loops.len() > 1
+    }
+
+    /// Whether loops help each other out at all.
+    pub(crate) fn is_rescuing(&self) -> bool {
+        self.config.rescue && self.loops.len() > 1
+    }
+
+    /// Ends the sleep of loop `id`, if it sleeps.
+    pub(crate) fn wake(&self, id: usize) {
+        if self.idle.claim(id) {
+            self.unpark(id);
+        }
     }
 
     /// After a push: has one sleeping loop come and look, unless one is on its way already.

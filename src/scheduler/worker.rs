@@ -13,13 +13,12 @@ use std::fmt;
 use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Waker;
 
 use async_task::ScheduleInfo;
 use slotmap::SlotMap;
 
 use crate::driver::alarm::NEVER;
-use crate::driver::selector::{Batch, Collected};
+use crate::driver::selector::Batch;
 use crate::driver::wheel::TimerKey;
 use crate::driver::{Driver, IoKey, LocalTimerKey, Ready, TimerTarget};
 use crate::error::LoopError;
@@ -30,7 +29,9 @@ use crate::scheduler::debug::DebugMode;
 use crate::scheduler::deque::LocalDeque;
 use crate::scheduler::failure::OnError;
 use crate::scheduler::idle::{LeftIdle, LeftSearch, Searching};
-use crate::scheduler::ready::{Callback, Handle, IoHandler, Message};
+use crate::scheduler::intake::Intake;
+use crate::scheduler::ready::{Callback, Handle, IoHandler};
+use crate::scheduler::rescue::Lookout;
 use crate::scheduler::shared::{Home, Remote, Shared};
 use crate::task::Runnable;
 use crate::task::info::TaskInfo;
@@ -52,7 +53,8 @@ pub(crate) struct Worker {
     pub(super) timers: RefCell<CallbackTimers>,
     attachments: Attachments,
     read_buffer: RefCell<Box<[u8]>>,
-    intake: RefCell<Intake>,
+    pub(super) intake: RefCell<Intake>,
+    pub(super) lookout: Lookout,
     /// Set while this loop is counted as searching between two turns.
     searching: Cell<Option<Searching>>,
     /// Set when this loop, about to sleep, saw work and stayed awake: somebody may have relied on it
@@ -70,7 +72,7 @@ pub(crate) struct Worker {
     pub(super) debug: DebugMode,
     pub(super) stopping: Cell<bool>,
     pub(super) stage: Cell<Stage>,
-    last_batch: Cell<usize>,
+    pub(super) last_batch: Cell<usize>,
     rng: RefCell<fastrand::Rng>,
 }
 
@@ -95,15 +97,6 @@ pub(crate) struct ArmedCallback {
     timer: TimerKey,
 }
 
-/// Buffers for what a turn takes in, kept from turn to turn.
-#[derive(Default)]
-struct Intake {
-    collected: Collected,
-    wakers: Vec<Waker>,
-    due: Vec<TimerTarget>,
-    messages: Vec<Message>,
-}
-
 impl Worker {
     pub(crate) fn new(home: Arc<Home>, deque: LocalDeque) -> Rc<Self> {
         let seed = home.shared.config.seed ^ home.id as u64;
@@ -117,6 +110,7 @@ impl Worker {
             attachments: Attachments::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
             intake: RefCell::default(),
+            lookout: Lookout::default(),
             searching: Cell::new(None),
             retreated: Cell::new(false),
             in_user_code: Cell::new(false),
@@ -184,6 +178,7 @@ impl Worker {
         //    announced, once for the whole batch.
         if self.has_work() {
             self.leave_search();
+            self.begin_to_run();
         }
         let waiting = self.deque.len();
         if waiting > 1 || (waiting == 1 && !self.ready.borrow().is_empty()) {
@@ -196,6 +191,8 @@ impl Worker {
         self.run_ready(root);
         self.run_movable();
         self.in_user_code.set(false);
+        self.remote().pulse.rest();
+        self.help_now_and_then();
     }
 
     /// Anything this loop could run now, or a stop to obey: it must not sleep.
@@ -271,85 +268,23 @@ impl Worker {
         } else {
             self.counters().parks.add(1);
             self.counters().polls.add(1);
+            let limit = limit.min(self.sleep_limit());
             let mut intake = self.intake.borrow_mut();
             let Intake {
                 collected, wakers, ..
             } = &mut *intake;
             let still_idle = || idle.is_idle(self.id());
-            events = self.driver().park(limit, still_idle, collected, wakers);
+            let nest = self.lookout.nest.borrow();
+            let nest = nest.as_ref().filter(|_| self.lookout.knows_stuck());
+            let driver = self.driver();
+            events = driver.park(limit, nest, still_idle, collected, wakers);
         }
         match idle.leave_idle(self.id()) {
             LeftIdle::Retracted => {}
             LeftIdle::Claimed(searching) => self.searching.set(Some(searching)),
         }
         self.dispatch(events);
-    }
-
-    /// Turns what the driver collected into entries of the queues.
-    fn dispatch(self: &Rc<Self>, events: usize) {
-        self.last_batch.set(events);
-        if events == 0 {
-            return;
-        }
-        self.counters().events.add(events as u64);
-        let mut intake = self.intake.borrow_mut();
-        let mut ready = self.ready.borrow_mut();
-        for (key, what) in intake.collected.local.drain(..) {
-            ready.push_back(Handle::Io(key, what));
-        }
-        drop(ready);
-        if intake.wakers.is_empty() {
-            return;
-        }
-        // A waker may be foreign code, so no borrow is held while it runs.
-        let mut wakers = std::mem::take(&mut intake.wakers);
-        drop(intake);
-        for waker in wakers.drain(..) {
-            self.catch(|| waker.wake());
-        }
-        self.intake.borrow_mut().wakers = wakers;
-    }
-
-    fn append_messages(&self) {
-        if self.remote().inbox.is_empty() {
-            return;
-        }
-        let mut intake = self.intake.borrow_mut();
-        self.remote().inbox.take(&mut intake.messages);
-        self.counters().messages.add(intake.messages.len() as u64);
-        let mut ready = self.ready.borrow_mut();
-        for message in intake.messages.drain(..) {
-            match message {
-                Message::SharedCall(call) => ready.push_back(Handle::SharedCall(call)),
-                Message::Visit(visit) => ready.push_back(Handle::Visit(visit)),
-                Message::Task(task) => ready.push_back(Handle::Task(task)),
-                Message::Root => ready.push_back(Handle::Root),
-                Message::Failure(context) => ready.push_back(Handle::Failure(context)),
-                Message::Stop => self.stopping.set(true),
-            }
-        }
-    }
-
-    fn append_due_timers(self: &Rc<Self>) {
-        if !self.driver().is_timer_due() {
-            return;
-        }
-        let mut due = std::mem::take(&mut self.intake.borrow_mut().due);
-        self.driver().take_due(&mut due);
-        self.counters().timers_fired.add(due.len() as u64);
-        for target in due.drain(..) {
-            match target {
-                // As above: it may be foreign code, and that may panic.
-                TimerTarget::Task(waker) => self.catch(|| waker.wake()),
-                TimerTarget::Local(key) => {
-                    let fired = self.timers.borrow_mut().remove(key);
-                    if let Some((_, callback)) = fired {
-                        self.push_ready(Handle::Call(callback));
-                    }
-                }
-            }
-        }
-        self.intake.borrow_mut().due = due;
+        self.look_after_sleep(events);
     }
 
     /// Runs exactly as many handles as are ready now. A panic ends its handle, not the loop.
@@ -378,6 +313,7 @@ impl Worker {
     #[inline(always)]
     pub(super) fn run_handle(self: &Rc<Self>, handle: Handle, root: &mut dyn FnMut()) {
         self.running_place.set(None);
+        self.remote().pulse.beat();
         match handle {
             Handle::Call(callback) => callback.run(&self.running_place),
             Handle::SharedCall(callback) => callback.run(&self.running_place),
@@ -414,6 +350,7 @@ impl Worker {
             if started_ns.is_none() && !self.deque.is_empty() {
                 started_ns = Some(self.driver().clock().now_ns());
             }
+            self.remote().pulse.beat();
             if self.debug.is_on.get() {
                 self.run_task_watched(next);
             } else {

@@ -17,6 +17,7 @@ mod panics;
 mod failures;
 mod callbacks;
 mod stealing;
+mod stuck_loop;
 mod wakeups;
 mod shutdown;
 mod hosted;

@@ -1,0 +1,111 @@
+//! The pulse of a loop: by it the others see whether it turns, sleeps, or is stuck.
+//!
+//! The home loop writes one word and never reads a clock for it: a plain store before each callback and each
+//! step of a task. Who wants to know whether a loop is stuck looks twice, some time apart: a loop that
+//! runs user code and shows the same beat both times has been in one callback, or one step, all the while.
+//!
+//! Pure. What is done about a loop that is stuck: `rescue.rs`.
+
+use crate::atomics::{AtomicU64, Ordering};
+
+/// Set while user code runs; cleared when the turn ends.
+const RUNNING: u64 = 1;
+/// Set by a program that knows it will hold its loop for long; cleared when it says so, or by the next beat.
+const LONG: u64 = 1 << 1;
+/// Added by each beat, so that none looks like the one before.
+const ONE_BEAT: u64 = 1 << 2;
+
+/// One word per loop.
+#[derive(Debug, Default)]
+pub(crate) struct Pulse {
+    /// Written by the home loop only, read by any. Relaxed: its value promises nothing about other memory; an old one
+    /// makes the reader look again a little later.
+    word: AtomicU64,
+}
+
+/// What a look at a pulse saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Beat(u64);
+
+impl Pulse {
+    /// By the home loop, before each callback and each step of a task.
+    pub(crate) fn beat(&self) {
+        let word = self.word.load(Ordering::Relaxed);
+        let next = (word & !LONG).wrapping_add(ONE_BEAT) | RUNNING;
+        self.word.store(next, Ordering::Relaxed);
+    }
+
+    /// By the home loop, when no user code runs any more.
+    pub(crate) fn rest(&self) {
+        let word = self.word.load(Ordering::Relaxed);
+        self.word.store(word & !(RUNNING | LONG), Ordering::Relaxed);
+    }
+
+    /// By the home loop: what runs now is known to take long.
+    pub(crate) fn announce_long(&self) {
+        let word = self.word.load(Ordering::Relaxed);
+        self.word.store(word | LONG, Ordering::Relaxed);
+    }
+
+    /// By anyone.
+    pub(crate) fn look(&self) -> Beat {
+        Beat(self.word.load(Ordering::Relaxed))
+    }
+}
+
+impl Beat {
+    /// User code runs.
+    pub(crate) fn is_running(self) -> bool {
+        self.0 & RUNNING != 0
+    }
+
+    /// It was announced that it will run for long.
+    pub(crate) fn is_long(self) -> bool {
+        self.0 & LONG != 0
+    }
+
+    /// Nothing has begun or ended between the two looks.
+    pub(crate) fn is_same(self, other: Beat) -> bool {
+        self.0 & !LONG == other.0 & !LONG
+    }
+}
+
+#[cfg(all(test, not(garland_loom)))]
+mod tests {
+    use crate::scheduler::pulse::Pulse;
+
+    #[test]
+    fn a_loop_between_two_turns_is_not_running() {
+        let pulse = Pulse::default();
+        assert!(!pulse.look().is_running());
+        pulse.beat();
+        assert!(pulse.look().is_running());
+        pulse.rest();
+        assert!(!pulse.look().is_running());
+    }
+
+    #[test]
+    fn only_an_unchanged_pulse_is_the_same() {
+        let pulse = Pulse::default();
+        pulse.beat();
+        let seen = pulse.look();
+        assert!(seen.is_same(pulse.look()));
+        pulse.beat();
+        assert!(!seen.is_same(pulse.look()));
+        pulse.rest();
+        pulse.beat();
+        assert!(!seen.is_same(pulse.look()));
+    }
+
+    #[test]
+    fn an_announcement_ends_with_what_it_was_made_for() {
+        let pulse = Pulse::default();
+        pulse.beat();
+        let seen = pulse.look();
+        pulse.announce_long();
+        assert!(pulse.look().is_long());
+        assert!(seen.is_same(pulse.look()), "it is still the same step");
+        pulse.beat();
+        assert!(!pulse.look().is_long());
+    }
+}

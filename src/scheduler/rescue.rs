@@ -1,0 +1,295 @@
+//! Rescue: a loop that does not sleep, or wakes for it, turns the driver of one that is stuck.
+//!
+//! ```text
+//!   parked ──limit of its sleep──> look at the pulses ──all move──> park again
+//!                                        │ one stands still for STUCK_AFTER, or was announced
+//!                                        v
+//!                  turn its driver: one poll without waiting, its due timers
+//!                                        │
+//!       movable wakes ──> own deque      │      callbacks' events and timers ──> inbox of their home
+//!                                        v
+//!                  park in a nest of both selectors, until the other moves again
+//! ```
+//!
+//! Registrations stay where they are (I8): the next event is found by the home, if it is back. No user code runs
+//! under a lock of the other's driver (I7), and its owner does not wait for one (I9). A connection that is
+//! accepted by the rescuer gets it as home.
+//!
+//! Bounds (I5): a parked loop notices after [`STUCK_AFTER`] to twice that time, when the watch was handed over
+//! without a word up to [`LATE_LOOK`] later; from then on the events of the stuck loop wake it directly. Busy loops
+//! look at each other every [`HELP_AFTER`].
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::driver::TimerTarget;
+use crate::driver::alarm::NEVER;
+use crate::driver::nest::Nest;
+use crate::driver::selector::Batch;
+use crate::scheduler::pulse::Beat;
+use crate::scheduler::ready::Message;
+use crate::scheduler::shared::Remote;
+use crate::scheduler::watch::Sleep;
+use crate::scheduler::worker::Worker;
+
+/// A loop in one callback, or one step, for so long is stuck. Shorter costs: at a tenth of it the watch takes a
+/// tenth of an echo server's throughput.
+const STUCK_AFTER: u64 = ns(Duration::from_micros(500));
+/// How often a parked loop looks while another keeps watch.
+const LATE_LOOK: u64 = ns(Duration::from_millis(2));
+/// A loop that is busy itself helps one that is stuck for so long.
+const HELP_AFTER: u64 = ns(Duration::from_millis(10));
+/// A busy loop asks the clock whether it is time to look only every so many turns.
+const HELP_TURNS: u64 = 8;
+/// Looks in a row that saw nothing move, after which a loop sleeps without a limit. Guessed: traffic with gaps
+/// below eight milliseconds never pays for waking a watcher.
+const RESTED_AFTER: u32 = 16;
+
+const _: () = assert!(STUCK_AFTER < LATE_LOOK && LATE_LOOK < HELP_AFTER);
+
+const fn ns(span: Duration) -> u64 {
+    span.as_nanos() as u64
+}
+
+/// What a loop knows of the others.
+#[derive(Debug, Default)]
+pub(super) struct Lookout {
+    /// What it saw of each loop.
+    seen: RefCell<Vec<Seen>>,
+    /// Until when it may sleep; `None` when that is still to be reckoned.
+    next_look: Cell<Option<NextLook>>,
+    /// Looks in a row that saw nothing move.
+    quiet: Cell<u32>,
+    /// Set between falling asleep and the next user code.
+    has_slept: Cell<bool>,
+    /// When it last looked although it was busy.
+    helped_at: Cell<u64>,
+    /// How many loops are known to be stuck.
+    stuck: Cell<usize>,
+    pub(super) nest: RefCell<Option<Nest>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct NextLook {
+    at: u64,
+    span: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    beat: Beat,
+    since: u64,
+    is_stuck: bool,
+}
+
+impl Lookout {
+    /// Whether to sleep in the nest.
+    pub(super) fn knows_stuck(&self) -> bool {
+        self.stuck.get() > 0
+    }
+}
+
+impl Worker {
+    /// Until when this loop may sleep, for the sake of the others.
+    pub(super) fn sleep_limit(&self) -> u64 {
+        if !self.shared().is_rescuing() {
+            return NEVER;
+        }
+        let lookout = &self.lookout;
+        lookout.has_slept.set(true);
+        let rested = lookout.quiet.get() >= RESTED_AFTER;
+        let sleep = self
+            .shared()
+            .watch
+            .fall_asleep(self.id(), rested, || self.nobody_runs());
+        let span = match sleep {
+            Sleep::Watch => STUCK_AFTER,
+            Sleep::Late => LATE_LOOK,
+            Sleep::Deep => {
+                lookout.next_look.set(None);
+                return NEVER;
+            }
+        };
+        // Kept over the parks in between: the clock is read once a look.
+        let next = lookout.next_look.get().filter(|next| next.span <= span);
+        let next = next.unwrap_or_else(|| NextLook {
+            at: self.driver().clock().now_ns() + span,
+            span,
+        });
+        lookout.next_look.set(Some(next));
+        next.at
+    }
+
+    fn nobody_runs(&self) -> bool {
+        self.others()
+            .all(|(_, remote)| !remote.pulse.look().is_running())
+    }
+
+    fn others(&self) -> impl Iterator<Item = (usize, &Remote)> {
+        let loops = self.shared().loops.iter().enumerate();
+        loops.filter(|(id, _)| *id != self.id())
+    }
+
+    /// After a sleep: the watch is over if it was this loop's and there are events of its own; else look at the others,
+    /// if it is time to.
+    pub(super) fn look_after_sleep(self: &Rc<Self>, events: usize) {
+        if !self.shared().is_rescuing() {
+            return;
+        }
+        self.shared().watch.wake(self.id());
+        if events > 0 && !self.lookout.knows_stuck() {
+            return;
+        }
+        let now = self.driver().clock().now_ns();
+        let is_due = match self.lookout.next_look.get() {
+            Some(next) => next.at <= now,
+            None => true,
+        };
+        if is_due {
+            self.lookout.next_look.set(None);
+        }
+        let moved = self.look(now, STUCK_AFTER);
+        if moved {
+            self.lookout.quiet.set(0);
+        } else if is_due {
+            self.lookout.quiet.set(self.lookout.quiet.get() + 1);
+        }
+    }
+
+    /// Before user code: another loop has to keep watch now, if all that are parked sleep deeply.
+    pub(super) fn begin_to_run(&self) {
+        self.remote().pulse.beat();
+        if !self.lookout.has_slept.replace(false) {
+            return;
+        }
+        if let Some(id) = self.shared().watch.leave(self.id()) {
+            self.shared().wake(id);
+        }
+    }
+
+    /// What runs now is known to take long: somebody who is parked shall serve this loop's sockets at once.
+    pub(crate) fn announce_long(&self) {
+        if self.shared().is_rescuing() {
+            self.remote().pulse.announce_long();
+            self.shared().notify();
+        }
+    }
+
+    /// It is over.
+    pub(crate) fn end_long(&self) {
+        self.remote().pulse.beat();
+    }
+
+    /// A busy loop too must look at the others now and then: with all of them busy nobody would help.
+    pub(super) fn help_now_and_then(self: &Rc<Self>) {
+        if !self.shared().is_rescuing() || !self.counters().turns.get().is_multiple_of(HELP_TURNS) {
+            return;
+        }
+        let now = self.driver().clock().now_ns();
+        if now.saturating_sub(self.lookout.helped_at.get()) >= HELP_AFTER {
+            self.lookout.helped_at.set(now);
+            let _moved: bool = self.look(now, HELP_AFTER);
+        }
+    }
+
+    /// Looks at the pulses, and helps whoever is stuck. True if anything moved or runs.
+    fn look(self: &Rc<Self>, now: u64, stuck_after: u64) -> bool {
+        let mut moved = false;
+        let mut stuck = Vec::new();
+        let mut seen = self.lookout.seen.borrow_mut();
+        seen.resize(self.shared().loops.len(), Seen::default());
+        for (id, remote) in self.others() {
+            let beat = remote.pulse.look();
+            let known = &mut seen[id];
+            let is_same = beat.is_same(known.beat);
+            moved |= !is_same || beat.is_running();
+            if !is_same {
+                if known.is_stuck {
+                    self.leave_alone(remote);
+                }
+                *known = Seen {
+                    beat,
+                    since: now,
+                    is_stuck: false,
+                };
+            }
+            let stood_still = now.saturating_sub(known.since) >= stuck_after;
+            if beat.is_running() && (stood_still || beat.is_long()) {
+                if !known.is_stuck {
+                    known.is_stuck = self.watch_over(remote);
+                }
+                stuck.push(id);
+            }
+        }
+        drop(seen);
+        for id in stuck {
+            self.rescue(id);
+        }
+        moved
+    }
+
+    /// From now on an event of the stuck loop ends the sleep of this one. False if the system has no descriptor for
+    /// it: then the limit of the sleep has to do.
+    fn watch_over(&self, remote: &Remote) -> bool {
+        let mut nest = self.lookout.nest.borrow_mut();
+        if nest.is_none() {
+            match Nest::new(self.driver()) {
+                Ok(new) => *nest = Some(new),
+                Err(error) => {
+                    tracing::debug!(%error, "no selector for the watch");
+                    return false;
+                }
+            }
+        }
+        let added = nest.as_ref().map(|nest| nest.add(&remote.driver));
+        let is_added = matches!(added, Some(Ok(())));
+        if is_added {
+            self.lookout.stuck.set(self.lookout.stuck.get() + 1);
+        }
+        is_added
+    }
+
+    /// It moves again.
+    fn leave_alone(&self, remote: &Remote) {
+        if let Some(nest) = &*self.lookout.nest.borrow() {
+            let removed = nest.remove(&remote.driver);
+            removed.expect("it was added, and its descriptor lives as long as the runtime");
+            self.lookout.stuck.set(self.lookout.stuck.get() - 1);
+        }
+    }
+
+    /// One poll of the other's selector, and its timers that have come due.
+    fn rescue(self: &Rc<Self>, id: usize) {
+        self.counters().rescues.add(1);
+        let victim = &self.shared().loops[id];
+        let mut intake = self.intake.borrow_mut();
+        let intake_parts = &mut *intake;
+        victim.driver.poll_now(
+            Batch::Busy,
+            &mut intake_parts.collected,
+            &mut intake_parts.wakers,
+        );
+        for (key, ready) in intake_parts.collected.local.drain(..) {
+            send_home(victim, Message::Io(key, ready));
+        }
+        let mut due = std::mem::take(&mut intake_parts.due);
+        if victim.driver.is_timer_due() {
+            victim.driver.take_due(&mut due);
+        }
+        for target in due.drain(..) {
+            match target {
+                TimerTarget::Task(waker) => intake_parts.wakers.push(waker),
+                TimerTarget::Local(key) => send_home(victim, Message::Timer(key)),
+            }
+        }
+        intake_parts.due = due;
+        drop(intake);
+        self.wake_collected();
+    }
+}
+
+/// The home is stuck, so it need not be woken. If it is closing, what the message names is gone.
+fn send_home(victim: &Remote, message: Message) {
+    drop(victim.inbox.push(message));
+}

@@ -1,0 +1,298 @@
+//! A loop that is stuck in user code: the others serve its sockets and timers.
+//!
+//! Each hog spins until the very thing has happened that only a rescue brings about, so no test depends on how
+//! fast the machine is.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener as StdListener, TcpStream as StdStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use garland::{BackgroundRuntime, LocalLoop, LoopHandle, TcpStream};
+
+use crate::support::{LIMIT, background, builder, end_background, receive, wait_until};
+
+/// Holds the loop until `done`, or too long.
+fn spin_until(done: &AtomicBool) -> bool {
+    let begun = Instant::now();
+    while !done.load(Ordering::Acquire) {
+        if begun.elapsed() > LIMIT {
+            return false;
+        }
+        std::hint::spin_loop();
+    }
+    true
+}
+
+/// A movable echo task whose socket is registered with loop 0, and its client.
+fn echo_homed_on_0(handle: &LoopHandle) -> StdStream {
+    let listener = StdListener::bind("127.0.0.1:0").expect("a port is free");
+    let addr = listener.local_addr().expect("bound");
+    let (connected, wait) = mpsc::channel();
+    drop(handle.on(0).spawn_on(move || async move {
+        let stream = TcpStream::connect(addr).await.expect("it listens");
+        drop(garland::spawn(async move {
+            let mut buf = [0; 64];
+            while let Ok(count @ 1..) = stream.read(&mut buf).await {
+                stream
+                    .write_all(&buf[..count])
+                    .await
+                    .expect("the client reads");
+            }
+        }));
+        connected.send(()).expect("the test waits");
+    }));
+    receive(&wait, handle);
+    let (client, _) = listener.accept().expect("it has connected");
+    client
+        .set_read_timeout(Some(LIMIT))
+        .expect("a socket takes a limit");
+    client
+}
+
+fn exchange(client: &mut StdStream, rounds: u32) {
+    for round in 0..rounds {
+        client.write_all(&round.to_le_bytes()).expect("open");
+        let mut back = [0; 4];
+        client.read_exact(&mut back).expect("answered in time");
+        assert_eq!(back, round.to_le_bytes());
+    }
+}
+
+/// Has loop 0 spin in `kind` of work until the flag is set; true if it was set in time.
+fn hog(handle: &LoopHandle, done: &Arc<AtomicBool>) -> mpsc::Receiver<bool> {
+    let (begun, running) = mpsc::channel();
+    let (ended, end) = mpsc::channel();
+    let done = Arc::clone(done);
+    let hog = move || {
+        begun.send(()).expect("the test waits");
+        ended.send(spin_until(&done)).expect("the test waits");
+    };
+    drop(handle.on(0).call_soon_threadsafe(hog).expect("open"));
+    receive(&running, handle);
+    end
+}
+
+fn finish(runtime: BackgroundRuntime, done: &AtomicBool, hog: &mpsc::Receiver<bool>) {
+    done.store(true, Ordering::Release);
+    let in_time = receive(hog, runtime.handle());
+    assert!(in_time, "the hog was let go: {:#?}", runtime.stats());
+    end_background(runtime);
+}
+
+#[test]
+fn sockets_of_movable_tasks_are_served_while_their_loop_is_stuck() {
+    for loops in [2, 4] {
+        let runtime = background(loops);
+        let handle = runtime.handle().clone();
+        let mut client = echo_homed_on_0(&handle);
+        exchange(&mut client, 3);
+        let done = Arc::new(AtomicBool::new(false));
+        let hog = hog(&handle, &done);
+        exchange(&mut client, 200);
+        assert!(handle.stats().total(|one| one.rescues) > 0);
+        drop(client);
+        finish(runtime, &done, &hog);
+    }
+}
+
+#[test]
+fn timers_of_movable_tasks_fire_while_their_loop_is_stuck() {
+    for loops in [2, 4] {
+        let runtime = background(loops);
+        let handle = runtime.handle().clone();
+        let (armed, is_armed) = mpsc::channel();
+        let (fired, has_fired) = mpsc::channel();
+        // The sleep is armed on loop 0, by its first poll there.
+        drop(handle.on(0).spawn_on(move || async move {
+            let mut sleep = Box::pin(garland::sleep(Duration::from_millis(5)));
+            assert!(futures_lite::future::poll_once(&mut sleep).await.is_none());
+            drop(garland::spawn(async move {
+                sleep.await;
+                fired.send(()).expect("the test waits");
+            }));
+            armed.send(()).expect("the test waits");
+        }));
+        receive(&is_armed, &handle);
+        let done = Arc::new(AtomicBool::new(false));
+        let hog = hog(&handle, &done);
+        receive(&has_fired, &handle);
+        finish(runtime, &done, &hog);
+    }
+}
+
+#[test]
+fn what_only_another_connection_can_feed_is_fed() {
+    for loops in [2, 4] {
+        let runtime = background(loops);
+        let handle = runtime.handle().clone();
+        let mut client = echo_homed_on_0(&handle);
+        // A task on loop 0 blocks its thread until the client has been answered.
+        let (answered, wait) = mpsc::channel::<()>();
+        let (began, begun) = mpsc::channel();
+        let (resolved, result) = mpsc::channel();
+        drop(handle.on(0).spawn_on(move || async move {
+            began.send(()).expect("the test waits");
+            resolved
+                .send(wait.recv_timeout(LIMIT))
+                .expect("the test waits");
+        }));
+        receive(&begun, &handle);
+        exchange(&mut client, 1);
+        answered.send(()).expect("it waits");
+        assert!(receive(&result, &handle).is_ok());
+        drop(client);
+        end_background(runtime);
+    }
+}
+
+#[test]
+fn callbacks_of_a_stuck_loop_wait_for_their_home() {
+    for loops in [2, 4] {
+        let runtime = background(loops);
+        let handle = runtime.handle().clone();
+        let (threads, ran_on) = mpsc::channel();
+        let home = {
+            let (sender, receiver) = mpsc::channel();
+            let name = move || sender.send(thread::current().id()).expect("the test waits");
+            drop(handle.on(0).call_soon_threadsafe(name).expect("open"));
+            receive(&receiver, &handle)
+        };
+        // Armed before the hog, due while it spins, run after it, on the same thread.
+        let done = Arc::new(AtomicBool::new(false));
+        let (due, is_due) = (Arc::clone(&done), Arc::clone(&done));
+        let report = move || {
+            let local = LocalLoop::current().expect("a callback runs on a loop");
+            local.call_later(Duration::from_millis(2), move || {
+                assert!(is_due.load(Ordering::Acquire), "not while the hog spins");
+                threads
+                    .send(thread::current().id())
+                    .expect("the test waits");
+            });
+        };
+        drop(handle.on(0).call_soon_threadsafe(report).expect("open"));
+        let hog = hog(&handle, &done);
+        wait_until("a rescue", &handle, || {
+            handle.stats().total(|one| one.rescues) > 2
+        });
+        due.store(true, Ordering::Release);
+        assert_eq!(receive(&ran_on, &handle), home);
+        finish(runtime, &done, &hog);
+    }
+}
+
+#[test]
+fn without_rescue_a_stuck_loop_keeps_its_sockets_to_itself() {
+    let runtime = builder(2)
+        .rescue(false)
+        .start()
+        .expect("a runtime can be started");
+    let handle = runtime.handle().clone();
+    let mut client = echo_homed_on_0(&handle);
+    exchange(&mut client, 3);
+    let done = Arc::new(AtomicBool::new(false));
+    let hog = hog(&handle, &done);
+    client.write_all(&7u32.to_le_bytes()).expect("open");
+    client
+        .set_read_timeout(Some(Duration::from_millis(50)))
+        .expect("a socket takes a limit");
+    let mut back = [0; 4];
+    let nothing = client.read_exact(&mut back).expect_err("nobody answers");
+    assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
+    client
+        .set_read_timeout(Some(LIMIT))
+        .expect("a socket takes a limit");
+    done.store(true, Ordering::Release);
+    client.read_exact(&mut back).expect("the loop is back");
+    assert_eq!(handle.stats().total(|one| one.rescues), 0);
+    drop(client);
+    finish(runtime, &done, &hog);
+}
+
+#[test]
+fn an_announced_section_is_served_too() {
+    let runtime = background(2);
+    let handle = runtime.handle().clone();
+    let mut client = echo_homed_on_0(&handle);
+    let done = Arc::new(AtomicBool::new(false));
+    let (begun, running) = mpsc::channel();
+    let (ended, end) = mpsc::channel();
+    let flag = Arc::clone(&done);
+    let long = move || {
+        let _long = garland::long_section();
+        begun.send(()).expect("the test waits");
+        ended.send(spin_until(&flag)).expect("the test waits");
+    };
+    drop(handle.on(0).call_soon_threadsafe(long).expect("open"));
+    receive(&running, &handle);
+    exchange(&mut client, 50);
+    drop(client);
+    finish(runtime, &done, &end);
+}
+
+#[test]
+fn busy_loops_help_one_that_is_stuck() {
+    let runtime = background(2);
+    let handle = runtime.handle().clone();
+    let mut client = echo_homed_on_0(&handle);
+    // Loop 1 never sleeps: a task that is always ready.
+    let done = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&done);
+    drop(handle.on(1).spawn_on(move || async move {
+        while !flag.load(Ordering::Acquire) {
+            garland::yield_now().await;
+        }
+    }));
+    let hog = hog(&handle, &done);
+    exchange(&mut client, 5);
+    drop(client);
+    finish(runtime, &done, &hog);
+}
+
+#[test]
+fn an_idle_runtime_is_woken_by_nobody() {
+    for loops in [2, 4] {
+        let runtime = background(loops);
+        let handle = runtime.handle().clone();
+        let parks = || handle.stats().total(|one| one.parks);
+        // It comes to rest by itself; then nothing moves for as long as anyone looks.
+        let mut before = parks();
+        let begun = Instant::now();
+        loop {
+            thread::sleep(Duration::from_millis(100));
+            let now = parks();
+            if now == before {
+                break;
+            }
+            assert!(begun.elapsed() < LIMIT, "{:#?}", handle.stats());
+            before = now;
+        }
+        thread::sleep(Duration::from_millis(300));
+        assert_eq!(parks(), before, "{:#?}", handle.stats());
+        // And the first to run has a watcher again.
+        let mut client = echo_homed_on_0(&handle);
+        let done = Arc::new(AtomicBool::new(false));
+        let hog = hog(&handle, &done);
+        exchange(&mut client, 10);
+        drop(client);
+        finish(runtime, &done, &hog);
+    }
+}
+
+/// Else the tests above would show nothing.
+#[test]
+fn the_hog_really_holds_its_loop() {
+    let runtime = background(2);
+    let handle = runtime.handle().clone();
+    let done = Arc::new(AtomicBool::new(false));
+    let hog = hog(&handle, &done);
+    let (ran, has_run) = mpsc::channel();
+    let note = move || ran.send(()).expect("the test waits");
+    drop(handle.on(0).call_soon_threadsafe(note).expect("open"));
+    let early = has_run.recv_timeout(Duration::from_millis(50));
+    assert_eq!(early, Err(mpsc::RecvTimeoutError::Timeout));
+    finish(runtime, &done, &hog);
+    has_run.recv_timeout(LIMIT).expect("after the hog");
+}
