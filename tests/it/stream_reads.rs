@@ -148,7 +148,10 @@ fn strm_05_readuntil_includes_the_separator_wherever_it_is_cut() {
 fn strm_05_above_the_limit_readuntil_fails_and_leaves_the_data() {
     play(async |peer, mut reader, _writer| {
         reader.set_limit(3);
-        send(&peer, b"abc;defg;");
+        send(&peer, b"abc");
+        arrived(&reader, 3).await;
+        assert!(poll_once(reader.readuntil(b";")).await.is_none(), "at it");
+        send(&peer, b";defg;");
         arrived(&reader, 9).await;
         assert_eq!(reader.readuntil(b";").await.expect("at the limit"), b"abc;");
         for _ in 0..2 {
