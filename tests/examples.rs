@@ -14,6 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use garland::{Builder, ManualClock};
+use rustix::process::{Pid, Signal, kill_process};
 
 #[path = "../examples/call_later.rs"]
 #[expect(dead_code, reason = "tests do not call its `main`")]
@@ -21,6 +22,9 @@ mod call_later;
 #[path = "../examples/chat.rs"]
 #[expect(dead_code, reason = "tests do not call its `main`")]
 mod chat;
+#[path = "../examples/echo_tcp.rs"]
+#[expect(dead_code, reason = "tests do not call its `main`")]
+mod echo_tcp;
 #[path = "../examples/fetch.rs"]
 #[expect(dead_code, reason = "tests do not call its `main`")]
 mod fetch;
@@ -95,6 +99,22 @@ impl Shown {
             Ok(line) => line,
             Err(error) => panic!("no line: {error}"),
         }
+    }
+
+    /// The next line that begins with `prefix`, without it; the lines before it are skipped.
+    fn after(&mut self, prefix: &str) -> String {
+        loop {
+            let line = self.line();
+            if let Some(rest) = line.strip_prefix(prefix) {
+                return rest.trim_start().to_owned();
+            }
+        }
+    }
+
+    /// Ctrl-C.
+    fn interrupt(&self) {
+        let process = Pid::from_child(&self.process);
+        kill_process(process, Signal::INT).expect("it runs");
     }
 
     /// The rest of what it prints, when it has ended well.
@@ -294,4 +314,48 @@ fn mc_08_one_or_many_serves_the_same_protocol() {
         served on 4: 20 connections
     ",
     );
+}
+
+#[test]
+fn sig_01_echo_tcp_names_its_peer_and_runs_until_it_is_interrupted() {
+    let test = sig_01_echo_tcp_names_its_peer_and_runs_until_it_is_interrupted;
+    let mut both = Shown::start(test, &[], echo_tcp::run);
+    // One loop speaks for the server and one for the client: their lines come in any order.
+    let mut lines: Vec<String> = (0..6).map(|_| both.line()).collect();
+    lines.sort();
+    let peer = lines[2].strip_prefix("server: connection from ");
+    let peer = peer.expect("the server names its peer").to_owned();
+    assert!(peer.starts_with("127.0.0.1:"), "{peer}");
+    let addr = lines[3].strip_prefix("server: listening on ");
+    let expected = [
+        format!(
+            "client: connected to {}",
+            addr.expect("the server names itself")
+        ),
+        "client: received \"Re: This is the message.\"".to_owned(),
+        format!("server: connection from {peer}"),
+        lines[3].clone(),
+        format!("server: lost {peer}"),
+        "server: received \"This is the message.\"".to_owned(),
+    ];
+    assert_eq!(lines, expected);
+    both.interrupt();
+    assert_eq!(both.rest(), ["interrupted"]);
+}
+
+#[test]
+fn sig_01_echo_tcp_is_a_server_or_a_client() {
+    let test = sig_01_echo_tcp_is_a_server_or_a_client;
+    let mut server = Shown::start(test, &["--server", "127.0.0.1:0"], echo_tcp::run);
+    let addr = server.after("server: listening on");
+    let mut client = Shown::start(test, &["--client", &addr], echo_tcp::run);
+    assert_eq!(
+        client.after("client: received"),
+        "\"Re: This is the message.\""
+    );
+    client.interrupt();
+    assert_eq!(client.rest(), ["interrupted"]);
+    server.after("server: lost");
+    server.interrupt();
+    assert_eq!(server.rest(), ["interrupted"]);
 }
