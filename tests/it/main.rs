@@ -28,7 +28,9 @@ mod regressions;
 mod blocking;
 
 mod futures;
+mod identity;
 mod combinators;
+mod deadlines;
 mod groups;
 mod sync;
 mod queues;
