@@ -140,7 +140,7 @@ fn dbg_02_a_slow_step_of_a_task_of_either_kind_is_named() {
     assert_eq!(lines.len(), 2, "{lines:?}");
     for (line, took) in lines.iter().zip(["100ms", "200ms"]) {
         assert!(
-            line.starts_with("WARN loop 0: a step of task-"),
+            line.starts_with("WARN loop 0: a step of Task-"),
             "{lines:?}"
         );
         assert!(

@@ -212,7 +212,7 @@ fn err_06_a_panic_that_nobody_asks_for_is_reported_once_and_one_that_is_taken_ne
             yield_now().await;
             let lines = seen.take();
             assert_eq!(lines.len(), 1, "{lines:?}");
-            let start = "a task panicked, and nobody took its result: detached; on loop 0; task-";
+            let start = "a task panicked, and nobody took its result: detached; on loop 0; Task-";
             assert!(lines[0].starts_with(start), "{lines:?}");
             let place = format!("spawned at {}:{line}:", file!());
             assert!(lines[0].contains(&place), "{lines:?}");
