@@ -112,9 +112,10 @@ pub use crate::future::{
     wait, wait_for,
 };
 pub use crate::net::{
-    ConnectOptions, ListenOptions, ReadHalf, Server, ServerStats, SocketName, TcpListener,
-    TcpStream, UnixListenOptions, UnixListener, UnixStream, WriteHalf, sock_accept, sock_connect,
-    sock_recv, sock_recv_into, sock_recvfrom, sock_recvfrom_into, sock_sendall, sock_sendto,
+    ConnectOptions, EndpointOptions, ListenOptions, ReadHalf, Server, ServerStats, SocketName,
+    TcpListener, TcpStream, UdpSocket, UnixListenOptions, UnixListener, UnixStream, WriteHalf,
+    sock_accept, sock_connect, sock_recv, sock_recv_into, sock_recvfrom, sock_recvfrom_into,
+    sock_sendall, sock_sendto,
 };
 pub use crate::runtime::{
     BackgroundRuntime, Builder, CallHandle, ErrorContext, ExceptionHandler, Executor, LocalLoop,
@@ -128,7 +129,8 @@ pub use crate::task::join::{CancelHandle, CancelOnDrop, JoinError, JoinHandle, T
 pub use crate::task::yield_now::{YieldNow, yield_now};
 pub use crate::time::{Interval, Sleep, Timeout, interval, sleep, sleep_until, timeout};
 pub use crate::transport::{
-    AfterEof, Buffered, BufferedProtocol, InvalidLimits, Protocol, Transport, WriteLimits,
+    AfterEof, Buffered, BufferedProtocol, DatagramProtocol, DatagramTransport, InvalidLimits,
+    Protocol, Transport, WriteLimits,
 };
 
 /// The README's examples are run like those of the documentation.

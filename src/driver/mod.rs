@@ -43,6 +43,17 @@ pub(crate) use crate::driver::timer::TimerEntry;
 /// not keep a loop from its sockets. Guessed, as the selector's larger batch.
 const DUE_PER_TURN: usize = 256;
 
+const BOTH_DIRECTIONS: mio::Interest = mio::Interest::READABLE
+    .add(mio::Interest::WRITABLE)
+    .add(mio::Interest::PRIORITY);
+
+/// Whether a socket of datagrams is watched for writing too: only while it is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WatchWrites {
+    Yes,
+    No,
+}
+
 /// What a timer does when its deadline has come.
 #[derive(Debug)]
 pub(crate) enum TimerTarget {
@@ -95,7 +106,38 @@ impl Driver {
         self.registry.register(
             &mut SourceFd(&fd.as_fd().as_raw_fd()),
             token_of(target),
-            mio::Interest::READABLE | mio::Interest::WRITABLE | mio::Interest::PRIORITY,
+            BOTH_DIRECTIONS,
+        )
+    }
+
+    /// Like [`watch`](Self::watch), but for reading alone.
+    ///
+    /// For datagrams: their socket is announced as writable again with every datagram that leaves
+    /// it, though it was never full, and each of these edges would cost a turn.
+    pub(crate) fn watch_reads(&self, fd: impl AsFd, target: Target) -> io::Result<()> {
+        self.registry.register(
+            &mut SourceFd(&fd.as_fd().as_raw_fd()),
+            token_of(target),
+            mio::Interest::READABLE,
+        )
+    }
+
+    /// Changes what [`watch_reads`](Self::watch_reads) began: reading alone, or both directions. What
+    /// is ready at this moment is reported as a new edge.
+    pub(crate) fn rewatch(
+        &self,
+        fd: impl AsFd,
+        target: Target,
+        writes: WatchWrites,
+    ) -> io::Result<()> {
+        let interests = match writes {
+            WatchWrites::Yes => BOTH_DIRECTIONS,
+            WatchWrites::No => mio::Interest::READABLE,
+        };
+        self.registry.reregister(
+            &mut SourceFd(&fd.as_fd().as_raw_fd()),
+            token_of(target),
+            interests,
         )
     }
 

@@ -11,9 +11,9 @@ use std::task::{Context, Poll};
 
 use mio::unix::SourceFd;
 
-use crate::driver::Driver;
 use crate::driver::readiness::{Interest, Ready};
 use crate::driver::slots::{Source, SourceKey, Target};
+use crate::driver::{Driver, WatchWrites};
 
 /// A socket with its slot.
 #[derive(Debug)]
@@ -40,9 +40,25 @@ impl<S: AsFd> Registration<S> {
     /// # Errors
     /// Those of `epoll_ctl`: no memory, or too many watches for this user.
     pub(crate) fn new(driver: &Arc<Driver>, io: S) -> io::Result<Self> {
+        Self::with(driver, io, |io, target| driver.watch(io, target))
+    }
+
+    /// Registers a non-blocking socket of datagrams for reading alone, edge-triggered; see
+    /// [`watch_writes`](Self::watch_writes).
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub(crate) fn for_reads(driver: &Arc<Driver>, io: S) -> io::Result<Self> {
+        Self::with(driver, io, |io, target| driver.watch_reads(io, target))
+    }
+
+    fn with(
+        driver: &Arc<Driver>,
+        io: S,
+        watch: impl FnOnce(&S, Target) -> io::Result<()>,
+    ) -> io::Result<Self> {
         let (key, source) = driver.slots().insert();
-        let registered = driver.watch(&io, Target::Source(key));
-        if let Err(error) = registered {
+        if let Err(error) = watch(&io, Target::Source(key)) {
             driver.slots().remove(key);
             return Err(error);
         }
@@ -52,6 +68,15 @@ impl<S: AsFd> Registration<S> {
             source,
             driver: Arc::clone(driver),
         })
+    }
+
+    /// Has writing reported too, beginning with the present state.
+    ///
+    /// # Errors
+    /// Those of `epoll_ctl`: no memory.
+    pub(crate) fn watch_writes(&self) -> io::Result<()> {
+        let target = Target::Source(self.key);
+        self.driver.rewatch(self.io(), target, WatchWrites::Yes)
     }
 
     pub(crate) fn io(&self) -> &S {

@@ -355,6 +355,15 @@ impl Bound {
         }
     }
 
+    /// A service of datagrams at `addr`, which has its sockets elsewhere.
+    pub(crate) fn for_datagrams(addr: SocketAddr) -> Self {
+        Bound {
+            rows: Vec::new(),
+            names: vec![addr.into()],
+            common: Common::default(),
+        }
+    }
+
     /// The sockets of one loop, the last one that has not been taken yet.
     pub(crate) fn take_last(&mut self) -> Vec<ListenSocket> {
         self.rows.iter_mut().filter_map(Vec::pop).collect()

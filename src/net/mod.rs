@@ -5,14 +5,17 @@
 //! protocols and their transports are one layer up.
 
 pub(crate) mod tcp;
+pub(crate) mod udp;
 pub(crate) mod unix;
 pub(crate) mod stream;
 pub(crate) mod name;
 
 pub(crate) mod connect;
 pub(crate) mod listen;
+pub(crate) mod endpoint;
 pub(crate) mod socket_file;
 pub(crate) mod socket;
+pub(crate) mod batch;
 
 pub(crate) mod server;
 pub(crate) mod serve;
@@ -24,6 +27,7 @@ pub(crate) mod sock;
 pub(crate) mod pipe;
 
 pub use crate::net::connect::ConnectOptions;
+pub use crate::net::endpoint::EndpointOptions;
 pub use crate::net::listen::ListenOptions;
 pub use crate::net::name::SocketName;
 pub use crate::net::server::{Server, ServerStats};
@@ -32,4 +36,5 @@ pub use crate::net::sock::{
     sock_sendall, sock_sendto,
 };
 pub use crate::net::tcp::{ReadHalf, TcpListener, TcpStream, WriteHalf};
+pub use crate::net::udp::UdpSocket;
 pub use crate::net::unix::{UnixListenOptions, UnixListener, UnixStream};

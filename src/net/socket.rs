@@ -11,7 +11,9 @@ use rustix::io::Errno;
 use rustix::net::{
     RecvFlags, SendAncillaryBuffer, SendFlags, SocketAddrAny, SocketFlags, SocketType,
 };
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use crate::error::NetError;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PortUse {
@@ -64,6 +66,69 @@ pub(crate) fn start_connecting(socket: &Socket, addr: SocketAddr) -> io::Result<
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Opens a socket for datagrams, of the family of `at`, bound to `local` if there is one.
+///
+/// Never with `SO_REUSEADDR`: for datagrams it would let anybody bind to the same port.
+pub(crate) fn open_datagram(
+    at: SocketAddr,
+    local: Option<SocketAddr>,
+    port: PortUse,
+) -> Result<OwnedFd, NetError> {
+    let tried = |tried| move |error| NetError::new(tried, Some(at), error);
+    let socket = new_datagram_socket(at).map_err(tried("make a socket for"))?;
+    let options = || -> io::Result<()> {
+        socket.set_reuse_port(port == PortUse::Shared)?;
+        if at.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        Ok(())
+    };
+    options().map_err(tried("set the options of a socket for"))?;
+    if let Some(local) = local {
+        socket.bind(&local.into()).map_err(tried("bind"))?;
+    }
+    Ok(socket.into())
+}
+
+pub(crate) fn new_datagram_socket(family_of: SocketAddr) -> io::Result<Socket> {
+    let kind = Type::DGRAM.nonblocking().cloexec();
+    Socket::new(Domain::for_address(family_of), kind, Some(Protocol::UDP))
+}
+
+pub(crate) fn set_broadcast(socket: impl AsFd, allow: bool) -> io::Result<()> {
+    SockRef::from(&socket).set_broadcast(allow)
+}
+
+/// Fixes the peer of a datagram socket: decided at once, nothing is sent.
+pub(crate) fn connect_datagram(socket: impl AsFd, remote: SocketAddr) -> io::Result<()> {
+    Ok(rustix::net::connect(socket, &remote)?)
+}
+
+/// One datagram; what does not fit is cut off, in the manner of the system.
+pub(crate) fn recv_from(socket: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    receive_from(socket, buf, RecvFlags::empty())
+}
+
+/// One datagram, left to be received again.
+pub(crate) fn peek_from(socket: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    receive_from(socket, buf, RecvFlags::PEEK)
+}
+
+fn receive_from(
+    socket: impl AsFd,
+    buf: &mut [u8],
+    flags: RecvFlags,
+) -> io::Result<(usize, SocketAddr)> {
+    let (received, _, from) = rustix::net::recvfrom(socket, buf, flags)?;
+    // A datagram of the internet families always has a source.
+    let from = from.ok_or(Errno::AFNOSUPPORT)?;
+    Ok((received, SocketAddr::try_from(from)?))
+}
+
+pub(crate) fn send_to(socket: impl AsFd, data: &[u8], to: SocketAddr) -> io::Result<usize> {
+    Ok(rustix::net::sendto(socket, data, SendFlags::NOSIGNAL, &to)?)
 }
 
 pub(crate) fn recv(socket: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use crate::driver::{Driver, IoKey, Ready, Registration, Target, TimerEntry};
+use crate::driver::{Driver, IoKey, Ready, Registration, Target, TimerEntry, WatchWrites};
 use crate::error::LoopError;
 use crate::runtime::LoopId;
 use crate::runtime::callback::{CallHandle, TimerHandle};
@@ -175,6 +175,11 @@ impl LocalLoop {
         Registration::new(self.driver(), io)
     }
 
+    /// Registers a socket of datagrams of a movable task with this loop, for reading alone.
+    pub(crate) fn register_reads<S: AsFd>(&self, io: S) -> io::Result<Registration<S>> {
+        Registration::for_reads(self.driver(), io)
+    }
+
     /// Makes a socket of callbacks known to this loop; nothing is reported before `watch_io`.
     pub(crate) fn insert_io(&self, handler: Rc<dyn IoHandler>) -> IoKey {
         self.worker.insert_io(handler)
@@ -183,6 +188,21 @@ impl LocalLoop {
     /// Has the selector report `fd` to the handler behind `key`.
     pub(crate) fn watch_io(&self, fd: impl AsFd, key: IoKey) -> io::Result<()> {
         self.driver().watch(fd, Target::Local(key))
+    }
+
+    /// Has the selector report `fd`, a socket of datagrams, for reading alone.
+    pub(crate) fn watch_reads(&self, fd: impl AsFd, key: IoKey) -> io::Result<()> {
+        self.driver().watch_reads(fd, Target::Local(key))
+    }
+
+    /// Has writing reported too, or no longer, after [`watch_reads`](Self::watch_reads).
+    pub(crate) fn rewatch_io(
+        &self,
+        fd: impl AsFd,
+        key: IoKey,
+        writes: WatchWrites,
+    ) -> io::Result<()> {
+        self.driver().rewatch(fd, Target::Local(key), writes)
     }
 
     /// Ends what `watch_io` began, for a descriptor that may have duplicates.
@@ -238,6 +258,12 @@ impl LocalLoop {
     /// Lends the loop's read buffer. Not reentrant, and need not be: one handle runs at a time.
     pub(crate) fn with_read_buffer<T>(&self, f: impl FnOnce(&mut [u8]) -> T) -> T {
         self.worker.with_read_buffer(f)
+    }
+
+    /// Lends the loop's buffer for a batch of datagrams, of at least `len` bytes: there from its
+    /// first use on. Not reentrant either.
+    pub(crate) fn with_batch_buffer<T>(&self, len: usize, f: impl FnOnce(&mut [u8]) -> T) -> T {
+        self.worker.with_batch_buffer(len, f)
     }
 
     pub(crate) fn worker(&self) -> &Rc<Worker> {

@@ -44,7 +44,7 @@ use crate::scheduler;
 use crate::task::info::TaskInfo;
 
 // What the layers above take from those below a runtime: handles of a loop's parts, by name.
-pub(crate) use crate::driver::{Interest, IoKey, Ready};
+pub(crate) use crate::driver::{Interest, IoKey, Ready, WatchWrites};
 pub(crate) use crate::runtime::affinity::spread;
 pub(crate) use crate::runtime::repeating::Repeating;
 pub use crate::scheduler::offload::Executor;

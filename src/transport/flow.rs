@@ -75,14 +75,57 @@ impl FlowCall {
     }
 }
 
+/// The marks of one transport, and on which side of them its protocol believes to be.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Flow {
+    limits: WriteLimits,
+    is_paused: bool,
+}
+
+impl Flow {
+    pub(crate) fn limits(&self) -> WriteLimits {
+        self.limits
+    }
+
+    /// More was buffered: `size` bytes now.
+    pub(crate) fn grown_to(&mut self, size: usize) -> FlowCall {
+        if !self.is_paused && size > self.limits.high {
+            self.is_paused = true;
+            return FlowCall::Pause;
+        }
+        FlowCall::None
+    }
+
+    /// Some was sent: `size` bytes are left.
+    pub(crate) fn shrunk_to(&mut self, size: usize) -> FlowCall {
+        if self.is_paused && size <= self.limits.low {
+            self.is_paused = false;
+            return FlowCall::Resume;
+        }
+        FlowCall::None
+    }
+
+    /// Changing the marks may pause at once; it never resumes.
+    pub(crate) fn set_limits(
+        &mut self,
+        limits: WriteLimits,
+        size: usize,
+    ) -> Result<FlowCall, InvalidLimits> {
+        if limits.low > limits.high {
+            return Err(InvalidLimits(limits));
+        }
+        self.limits = limits;
+        Ok(self.grown_to(size))
+    }
+}
+
 /// The write buffer of one transport. Empty, it holds no memory.
 #[derive(Debug, Default)]
 pub(crate) struct WriteBuffer {
     data: Vec<u8>,
     /// Bytes at the front of `data` that are sent already.
     sent: usize,
-    limits: WriteLimits,
-    is_paused: bool,
+    flow: Flow,
 }
 
 impl WriteBuffer {
@@ -99,7 +142,7 @@ impl WriteBuffer {
     }
 
     pub(crate) fn limits(&self) -> WriteLimits {
-        self.limits
+        self.flow.limits()
     }
 
     pub(crate) fn push(&mut self, data: &[u8]) -> FlowCall {
@@ -111,7 +154,7 @@ impl WriteBuffer {
             self.sent = 0;
         }
         self.data.extend_from_slice(data);
-        self.pause_if_above()
+        self.flow.grown_to(self.len())
     }
 
     /// The first `count` pending bytes have been sent.
@@ -122,11 +165,7 @@ impl WriteBuffer {
             self.data = Vec::new();
             self.sent = 0;
         }
-        if self.is_paused && self.len() <= self.limits.low {
-            self.is_paused = false;
-            return FlowCall::Resume;
-        }
-        FlowCall::None
+        self.flow.shrunk_to(self.len())
     }
 
     /// Throws everything away; the protocol hears nothing of it.
@@ -135,21 +174,9 @@ impl WriteBuffer {
         self.sent = 0;
     }
 
-    /// Changing the marks may pause at once; it never resumes.
+    /// See [`Flow::set_limits`].
     pub(crate) fn set_limits(&mut self, limits: WriteLimits) -> Result<FlowCall, InvalidLimits> {
-        if limits.low > limits.high {
-            return Err(InvalidLimits(limits));
-        }
-        self.limits = limits;
-        Ok(self.pause_if_above())
-    }
-
-    fn pause_if_above(&mut self) -> FlowCall {
-        if !self.is_paused && self.len() > self.limits.high {
-            self.is_paused = true;
-            return FlowCall::Pause;
-        }
-        FlowCall::None
+        self.flow.set_limits(limits, self.len())
     }
 }
 

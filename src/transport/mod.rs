@@ -28,6 +28,8 @@ pub(crate) mod descriptor;
 pub(crate) mod flow;
 pub(crate) mod pipe;
 pub(crate) mod server;
+pub(crate) mod datagram;
+pub(crate) mod udp;
 pub(crate) mod connect;
 
 #[cfg(all(test, not(garland_loom)))]
@@ -35,6 +37,9 @@ mod script;
 #[cfg(all(test, not(garland_loom)))]
 mod faults;
 
+pub use crate::transport::datagram::DatagramTransport;
 pub use crate::transport::flow::{InvalidLimits, WriteLimits};
-pub use crate::transport::protocol::{AfterEof, Buffered, BufferedProtocol, Protocol};
+pub use crate::transport::protocol::{
+    AfterEof, Buffered, BufferedProtocol, DatagramProtocol, Protocol,
+};
 pub use crate::transport::stream::Transport;

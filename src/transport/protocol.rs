@@ -2,7 +2,9 @@
 
 use std::any::Any;
 use std::io;
+use std::net::SocketAddr;
 
+use crate::transport::datagram::DatagramTransport;
 use crate::transport::stream::Transport;
 
 /// What happens to the connection when the peer has finished sending.
@@ -222,5 +224,82 @@ impl<P: BufferedProtocol> Protocol for Buffered<P> {
 
     fn as_buffered(&mut self) -> Option<&mut dyn BufferedProtocol> {
         Some(&mut self.0)
+    }
+}
+
+/// A datagram endpoint, called by its loop.
+///
+/// The order is [`connection_made`](DatagramProtocol::connection_made) once, then
+/// [`datagram_received`](DatagramProtocol::datagram_received) and
+/// [`error_received`](DatagramProtocol::error_received) any number of times, then
+/// [`connection_lost`](DatagramProtocol::connection_lost) once, and nothing after it. All on the home
+/// loop, never two at a time, so a protocol need not be `Send`.
+///
+/// A panic of any of them is reported; the endpoint stays open, for the next datagram may come from
+/// somebody else.
+///
+/// ```
+/// use std::net::{SocketAddr, UdpSocket};
+///
+/// use garland::{DatagramProtocol, DatagramTransport, EndpointOptions};
+///
+/// struct Echo;
+///
+/// impl DatagramProtocol for Echo {
+///     fn datagram_received(&mut self, to: &DatagramTransport, data: &[u8], addr: SocketAddr) {
+///         to.send_to(data, addr);
+///     }
+/// }
+///
+/// let runtime = garland::Builder::new().loops(2).start()?;
+/// // Called once on each loop, for that loop's socket.
+/// let options = EndpointOptions::new().local("127.0.0.1:0".parse()?);
+/// let server = runtime.handle().create_datagram_endpoint(options, |_local| Echo)?;
+///
+/// let client = UdpSocket::bind("127.0.0.1:0")?;
+/// # client.set_read_timeout(Some(std::time::Duration::from_secs(20)))?;
+/// client.send_to(b"garland", server.local_addr())?;
+/// let mut buf = [0; 16];
+/// assert_eq!(client.recv(&mut buf)?, 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait DatagramProtocol: 'static {
+    /// The endpoint stands. Nothing is received before this returns.
+    fn connection_made(&mut self, transport: &DatagramTransport) {
+        let _ = transport;
+    }
+
+    /// A datagram has arrived, whole; it may be empty. The slice is the loop's buffer and is used
+    /// again afterwards.
+    fn datagram_received(&mut self, transport: &DatagramTransport, data: &[u8], addr: SocketAddr);
+
+    /// The system has said something of a datagram that was sent: that nobody listens there, that it
+    /// is too large, that there is no way. Which one is not always known. The endpoint is as good as
+    /// before.
+    ///
+    /// Called inside the send call, or when a batch is sent; never while the protocol runs: then it
+    /// comes in the next turn.
+    fn error_received(&mut self, transport: &DatagramTransport, error: &io::Error) {
+        let _ = (transport, error);
+    }
+
+    /// More waits to be sent than the high mark: stop sending until
+    /// [`resume_writing`](DatagramProtocol::resume_writing). What is sent is still accepted, and kept.
+    ///
+    /// Called inside the send call; if that was made by this protocol's own call-back, right after
+    /// the call-back returns.
+    fn pause_writing(&mut self, transport: &DatagramTransport) {
+        let _ = transport;
+    }
+
+    /// What waits has drained to the low mark.
+    fn resume_writing(&mut self, transport: &DatagramTransport) {
+        let _ = transport;
+    }
+
+    /// The endpoint is gone: without an error after a close or an abort. What is sent from here on is
+    /// ignored.
+    fn connection_lost(&mut self, transport: &DatagramTransport, error: Option<&io::Error>) {
+        let _ = (transport, error);
     }
 }

@@ -57,3 +57,5 @@ mod unix;
 mod descriptors;
 mod churn;
 mod regressions_net;
+mod udp;
+mod udp_loops;
