@@ -23,7 +23,7 @@ Exit codes:
   2  bad configuration or bad usage; nothing was started
   3  the grace period ran out, or a second signal came: connections were cut";
 
-/// TCP echo services on the garland runtime, run from one TOML file.
+/// TCP and UDP echo services on the garland runtime, run from one TOML file.
 #[derive(Debug, Parser)]
 #[command(name = "echod", version, after_help = EXAMPLES)]
 pub struct Arguments {

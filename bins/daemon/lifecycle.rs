@@ -35,9 +35,10 @@ use crate::{
     settings::{
         Kind, LogFormat, LogLevel, LogSettings, Pin, RuntimeSettings, ServiceSettings, Settings,
     },
+    udp_echo::{self, UdpServing},
 };
 
-/// Files a loop needs for itself, with a margin: selector, waker, timer, listeners.
+/// Files a loop needs for itself, with a margin: selector, waker, timer, listeners, datagram sockets.
 const FILES_PER_LOOP: u64 = 16;
 /// Bound on stopping the loops, which closes what connections are left; a loop takes longer only if it
 /// is stuck.
@@ -73,7 +74,44 @@ impl std::error::Error for StartError {}
 /// A service that runs.
 struct Running {
     name: String,
-    server: Server,
+    serving: Serving,
+}
+
+/// What a service runs on.
+enum Serving {
+    Tcp(Server),
+    Udp(UdpServing),
+}
+
+impl Serving {
+    /// TCP has one for all its addresses, UDP one for each.
+    fn servers(&self) -> &[Server] {
+        match self {
+            Serving::Tcp(server) => std::slice::from_ref(server),
+            Serving::Udp(serving) => &serving.servers,
+        }
+    }
+
+    fn transport(&self) -> &'static str {
+        match self {
+            Serving::Tcp(_) => "tcp",
+            Serving::Udp(_) => "udp",
+        }
+    }
+
+    /// What it has done, for the last line.
+    fn counts(&self) -> String {
+        match self {
+            Serving::Tcp(server) => {
+                let stats = server.stats();
+                format!(
+                    "{} accepted, {} finished, {} cut",
+                    stats.accepted, stats.closed, stats.open
+                )
+            }
+            Serving::Udp(serving) => serving.counts().to_string(),
+        }
+    }
 }
 
 /// Runs the daemon until a signal ends it.
@@ -141,8 +179,12 @@ fn start_services(
     settings: &Settings,
 ) -> Result<Vec<Running>, StartError> {
     let start = |service: &ServiceSettings| {
-        let Kind::TcpEcho(echo) = &service.kind;
-        let server = services::listen(runtime.handle(), &service.bind, echo).map_err(|error| {
+        let (handle, bind) = (runtime.handle(), &service.bind);
+        let started = match &service.kind {
+            Kind::TcpEcho(echo) => services::listen(handle, bind, echo).map(Serving::Tcp),
+            Kind::UdpEcho(echo) => udp_echo::serve(handle, bind, echo).map(Serving::Udp),
+        };
+        let serving = started.map_err(|error| {
             let advice = advice_for(error.kind());
             StartError::new(format!(
                 "cannot start service {}: {error}; {advice}",
@@ -151,7 +193,7 @@ fn start_services(
         })?;
         Ok(Running {
             name: service.name.clone(),
-            server,
+            serving,
         })
     };
     settings.services.iter().map(start).collect()
@@ -176,8 +218,13 @@ fn announce(
 ) {
     let loops = runtime.handle().loops();
     for service in running {
-        for address in service.server.local_addrs() {
-            eprintln!("listening {} tcp {address} ({loops} loops)", service.name);
+        let transport = service.serving.transport();
+        let servers = service.serving.servers();
+        for address in servers.iter().flat_map(Server::local_addrs) {
+            eprintln!(
+                "listening {} {transport} {address} ({loops} loops)",
+                service.name
+            );
         }
     }
     let quota = machine::cpu_quota();
@@ -213,9 +260,9 @@ fn warn_of_few_files(settings: &Settings, loops: usize, files: Option<u64>) {
     let connections: usize = settings
         .services
         .iter()
-        .map(|service| {
-            let Kind::TcpEcho(echo) = &service.kind;
-            echo.max_connections
+        .map(|service| match &service.kind {
+            Kind::TcpEcho(echo) => echo.max_connections,
+            Kind::UdpEcho(_) => 0,
         })
         .sum();
     let needed = connections as u64 + loops as u64 * FILES_PER_LOOP;
@@ -241,8 +288,8 @@ fn serve(
         name_of(first),
         humantime::format_duration(grace)
     );
-    for service in running {
-        service.server.close();
+    for server in running.iter().flat_map(|service| service.serving.servers()) {
+        server.close();
     }
     let ended = drain(signals, running, grace);
     let counts = counts_of(running);
@@ -261,7 +308,7 @@ fn serve(
 fn drain(mut signals: Signals, running: &[Running], grace: Duration) -> Ended {
     let servers: Vec<Server> = running
         .iter()
-        .map(|service| service.server.clone())
+        .flat_map(|service| service.serving.servers().iter().cloned())
         .collect();
     let handle = signals.handle();
     let waiting = thread::Builder::new()
@@ -305,13 +352,7 @@ fn wait_idle(servers: &[Server], grace: Duration) -> bool {
 }
 
 fn counts_of(running: &[Running]) -> String {
-    let count = |service: &Running| {
-        let stats = service.server.stats();
-        format!(
-            "{}: {} accepted, {} finished, {} cut",
-            service.name, stats.accepted, stats.closed, stats.open
-        )
-    };
+    let count = |service: &Running| format!("{}: {}", service.name, service.serving.counts());
     let counts: Vec<String> = running.iter().map(count).collect();
     counts.join("; ")
 }

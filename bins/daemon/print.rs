@@ -8,7 +8,7 @@ use std::{fmt, net::SocketAddr};
 
 use crate::settings::{
     Kind, LOG_FORMATS, LOG_LEVELS, LogSettings, MODELS, Pin, RuntimeSettings, ServiceSettings,
-    Settings, TcpEcho,
+    Settings, TcpEcho, UdpEcho,
 };
 
 impl fmt::Display for Settings {
@@ -49,10 +49,13 @@ fn print_log(f: &mut fmt::Formatter<'_>, log: &LogSettings) -> fmt::Result {
 }
 
 fn print_service(f: &mut fmt::Formatter<'_>, service: &ServiceSettings) -> fmt::Result {
-    let Kind::TcpEcho(echo) = &service.kind;
+    let kind = match service.kind {
+        Kind::TcpEcho(_) => "tcp-echo",
+        Kind::UdpEcho(_) => "udp-echo",
+    };
     writeln!(
         f,
-        "\n[[service]]\nname = \"{}\"\nkind = \"tcp-echo\"",
+        "\n[[service]]\nname = \"{}\"\nkind = \"{kind}\"",
         service.name
     )?;
     match service.bind.as_slice() {
@@ -63,7 +66,10 @@ fn print_service(f: &mut fmt::Formatter<'_>, service: &ServiceSettings) -> fmt::
             writeln!(f, "bind = [{}]", list.join(", "))?;
         }
     }
-    print_tcp_echo(f, echo)
+    match &service.kind {
+        Kind::TcpEcho(echo) => print_tcp_echo(f, echo),
+        Kind::UdpEcho(echo) => print_udp_echo(f, echo),
+    }
 }
 
 fn print_tcp_echo(f: &mut fmt::Formatter<'_>, echo: &TcpEcho) -> fmt::Result {
@@ -79,6 +85,12 @@ fn print_tcp_echo(f: &mut fmt::Formatter<'_>, echo: &TcpEcho) -> fmt::Result {
     }
     writeln!(f, "high_water = \"{}\"", echo.high_water)?;
     writeln!(f, "model = \"{}\"", name_in(&MODELS, echo.model))
+}
+
+fn print_udp_echo(f: &mut fmt::Formatter<'_>, echo: &UdpEcho) -> fmt::Result {
+    writeln!(f, "max_datagram = {}", echo.max_datagram)?;
+    writeln!(f, "batch = {}", echo.batch)?;
+    writeln!(f, "refuse_source_ports = {:?}", echo.refuse_source_ports)
 }
 
 /// The name of a choice; each value is in its table.

@@ -16,7 +16,7 @@ use crate::{
     document::{Fields, Node, Problem, Value},
     settings::{
         Kind, LOG_FORMATS, LOG_LEVELS, LogSettings, MODELS, Pin, RuntimeSettings, ServiceSettings,
-        Settings, ShutdownSettings, TcpEcho,
+        Settings, ShutdownSettings, TcpEcho, UdpEcho,
     },
     units::ByteSize,
 };
@@ -31,6 +31,11 @@ const BACKLOG: RangeInclusive<u64> = 1..=65_535;
 const MAX_CONNECTIONS: RangeInclusive<u64> = 1..=10_000_000;
 /// A page is too little to be worth a system call; a gibibyte a connection is a mistake.
 const HIGH_WATER: RangeInclusive<u64> = 1024..=1 << 30;
+/// What fits into one datagram, at most: 65,527 bytes over IPv6, 65,507 over IPv4.
+const MAX_DATAGRAM: RangeInclusive<u64> = 1..=65_527;
+/// The library takes no more at once.
+const BATCH: RangeInclusive<u64> = 1..=32;
+const PORT: RangeInclusive<u64> = 1..=65_535;
 /// Shorter cannot be told from the timer's own resolution; longer than a year is "off".
 const IDLE_TIMEOUT: RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(365 * 24 * 3600);
@@ -165,11 +170,13 @@ fn read_services(node: Node, problems: &mut Vec<Problem>) -> Vec<ServiceSettings
     }
 }
 
-/// Names and addresses of the services read so far: no two may share any.
+/// Names and addresses of the services read so far: no two may share any. TCP and UDP have their ports
+/// each for itself.
 #[derive(Default)]
 struct Taken {
     names: Vec<String>,
-    addresses: Vec<SocketAddr>,
+    tcp: Vec<SocketAddr>,
+    udp: Vec<SocketAddr>,
 }
 
 fn read_service(
@@ -178,72 +185,19 @@ fn read_service(
     problems: &mut Vec<Problem>,
 ) -> Option<ServiceSettings> {
     let mut section = Section::open(node, "service", problems)?;
-    match section.fields.take("kind") {
-        Some(node) => match &node.value {
-            Value::Text(kind) if kind == "tcp-echo" => {}
-            Value::Text(kind) if kind == "udp-echo" || kind == "tcp-spin" => {
-                let message = format!("kind = {kind:?} is not yet supported: give \"tcp-echo\"");
-                section.problems.push(node.problem(message));
-                return None;
-            }
-            _ => {
-                let message = format!("kind = {} is not allowed: give \"tcp-echo\"", node.shown());
-                section.problems.push(node.problem(message));
-                return None;
-            }
-        },
-        None => {
-            let message = "the service has no kind: give kind = \"tcp-echo\"";
-            section.problems.push(section.fields.problem(message));
-            return None;
-        }
-    }
-    let name = section.read_name(taken);
-    let bind = section.read_bind(taken);
-    let mut read = TcpEcho::default();
-    section.read(
-        "backlog",
-        &mut read.backlog,
-        "a whole number 1..=65535",
-        |value| whole_number(value, BACKLOG),
-    );
-    section.read("nodelay", &mut read.nodelay, "true or false", boolean);
-    section.read(
-        "max_connections",
-        &mut read.max_connections,
-        "a whole number 1..=10000000",
-        |value| whole_number(value, MAX_CONNECTIONS),
-    );
-    section.read(
-        "idle_timeout",
-        &mut read.idle_timeout,
-        "\"off\" or a duration like \"30s\", 10ms to 365days",
-        |value| text_or("off", value, |value| duration(value, IDLE_TIMEOUT)),
-    );
-    section.read(
-        "high_water",
-        &mut read.high_water,
-        "a size like \"64KiB\", 1KiB to 1GiB",
-        |value| match value {
-            Value::Text(text) => ByteSize::parse(text).filter(|size| HIGH_WATER.contains(&size.0)),
-            _ => None,
-        },
-    );
-    section.read(
-        "model",
-        &mut read.model,
-        "\"protocol\" or \"task\"",
-        |value| choice(value, &MODELS),
-    );
-    for key in ["max_datagram", "batch", "refuse_source_ports"] {
-        section.fields.refuse(key, section.problems);
-    }
+    let kind = section.read_kind()?;
+    let name = section.read_name(kind, taken);
+    let bound = match kind {
+        "udp-echo" => &mut taken.udp,
+        _ => &mut taken.tcp,
+    };
+    let bind = section.read_bind(bound);
+    let kind = match kind {
+        "udp-echo" => Kind::UdpEcho(section.read_udp_echo()),
+        _ => Kind::TcpEcho(section.read_tcp_echo()),
+    };
     section.finish();
-    Some(ServiceSettings {
-        name,
-        bind,
-        kind: Kind::TcpEcho(read),
-    })
+    Some(ServiceSettings { name, bind, kind })
 }
 
 /// A table being read, and where its problems go.
@@ -284,13 +238,93 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The name, "tcp-echo" (the kind) if none is written; it must be new.
-    fn read_name(&mut self, taken: &mut Taken) -> String {
+    /// The kind, which has no default: without it nothing else of the service can be judged.
+    fn read_kind(&mut self) -> Option<&'static str> {
+        let give = "give \"tcp-echo\" or \"udp-echo\"";
+        let Some(node) = self.fields.take("kind") else {
+            let message = format!("the service has no kind: {give}");
+            self.problems.push(self.fields.problem(message));
+            return None;
+        };
+        let what = match &node.value {
+            Value::Text(kind) if kind == "tcp-echo" => return Some("tcp-echo"),
+            Value::Text(kind) if kind == "udp-echo" => return Some("udp-echo"),
+            Value::Text(kind) if kind == "tcp-spin" => "not yet supported",
+            _ => "not allowed",
+        };
+        let message = format!("kind = {} is {what}: {give}", node.shown());
+        self.problems.push(node.problem(message));
+        None
+    }
+
+    fn read_tcp_echo(&mut self) -> TcpEcho {
+        let mut read = TcpEcho::default();
+        self.read(
+            "backlog",
+            &mut read.backlog,
+            "a whole number 1..=65535",
+            |value| whole_number(value, BACKLOG),
+        );
+        self.read("nodelay", &mut read.nodelay, "true or false", boolean);
+        self.read(
+            "max_connections",
+            &mut read.max_connections,
+            "a whole number 1..=10000000",
+            |value| whole_number(value, MAX_CONNECTIONS),
+        );
+        self.read(
+            "idle_timeout",
+            &mut read.idle_timeout,
+            "\"off\" or a duration like \"30s\", 10ms to 365days",
+            |value| text_or("off", value, |value| duration(value, IDLE_TIMEOUT)),
+        );
+        self.read(
+            "high_water",
+            &mut read.high_water,
+            "a size like \"64KiB\", 1KiB to 1GiB",
+            |value| match value {
+                Value::Text(text) => {
+                    ByteSize::parse(text).filter(|size| HIGH_WATER.contains(&size.0))
+                }
+                _ => None,
+            },
+        );
+        self.read(
+            "model",
+            &mut read.model,
+            "\"protocol\" or \"task\"",
+            |value| choice(value, &MODELS),
+        );
+        read
+    }
+
+    fn read_udp_echo(&mut self) -> UdpEcho {
+        let mut read = UdpEcho::default();
+        self.read(
+            "max_datagram",
+            &mut read.max_datagram,
+            "a whole number 1..=65527, in bytes",
+            |value| whole_number(value, MAX_DATAGRAM),
+        );
+        self.read("batch", &mut read.batch, "a whole number 1..=32", |value| {
+            whole_number(value, BATCH)
+        });
+        self.read(
+            "refuse_source_ports",
+            &mut read.refuse_source_ports,
+            "a list of whole numbers 1..=65535; port 0 and the service's own are always refused",
+            ports,
+        );
+        read
+    }
+
+    /// The name, the kind if none is written; it must be new.
+    fn read_name(&mut self, kind: &str, taken: &mut Taken) -> String {
         let place = self
             .fields
             .place_of("name")
             .unwrap_or_else(|| self.fields.place());
-        let mut name = "tcp-echo".to_owned();
+        let mut name = kind.to_owned();
         let allowed = "letters, digits, '-' and '_', a letter first, at most 64";
         let problems_before = self.problems.len();
         self.read("name", &mut name, allowed, service_name);
@@ -307,7 +341,7 @@ impl<'a> Section<'a> {
     }
 
     /// The addresses, all of them free of those that are taken.
-    fn read_bind(&mut self, taken: &mut Taken) -> Vec<SocketAddr> {
+    fn read_bind(&mut self, taken: &mut Vec<SocketAddr>) -> Vec<SocketAddr> {
         let nodes = match self.fields.take("bind") {
             None => {
                 let value = Value::Text(SocketAddr::from((Ipv4Addr::LOCALHOST, 7007)).to_string());
@@ -328,14 +362,13 @@ impl<'a> Section<'a> {
                 Err(problem) => self.problems.push(problem),
                 Ok(addresses) => {
                     for address in addresses {
-                        if let Some(other) = taken.addresses.iter().find(|o| overlap(**o, address))
-                        {
+                        if let Some(other) = taken.iter().find(|o| overlap(**o, address)) {
                             self.problems.push(node.problem(format!(
                                 "bind: {address} overlaps {other}, which is bound already: \
                                  give another address or port"
                             )));
                         }
-                        taken.addresses.push(address);
+                        taken.push(address);
                         bind.push(address);
                     }
                 }
@@ -415,6 +448,18 @@ fn duration(value: &Value, range: RangeInclusive<Duration>) -> Option<Duration> 
     humantime::parse_duration(text)
         .ok()
         .filter(|duration| range.contains(duration))
+}
+
+/// Sorted, each once.
+fn ports(value: &Value) -> Option<Vec<u16>> {
+    let Value::Array(nodes) = value else {
+        return None;
+    };
+    let port = |node: &Node| whole_number(&node.value, PORT);
+    let mut ports: Vec<u16> = nodes.iter().map(port).collect::<Option<_>>()?;
+    ports.sort_unstable();
+    ports.dedup();
+    Some(ports)
 }
 
 /// `None` for the word that stands for no value, else the value.

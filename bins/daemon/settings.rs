@@ -145,6 +145,8 @@ pub struct ServiceSettings {
 pub enum Kind {
     /// RFC 862 over TCP.
     TcpEcho(TcpEcho),
+    /// RFC 862 over UDP.
+    UdpEcho(UdpEcho),
 }
 
 /// The keys of a `tcp-echo` service.
@@ -173,6 +175,28 @@ impl Default for TcpEcho {
             idle_timeout: None,
             high_water: ByteSize(64 << 10),
             model: Model::Protocol,
+        }
+    }
+}
+
+/// The keys of a `udp-echo` service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UdpEcho {
+    /// Larger datagrams are dropped. Bytes.
+    pub max_datagram: usize,
+    /// Datagrams a loop takes from its socket in one turn.
+    pub batch: usize,
+    /// Datagrams from these ports are not answered; sorted.
+    pub refuse_source_ports: Vec<u16>,
+}
+
+impl Default for UdpEcho {
+    fn default() -> UdpEcho {
+        UdpEcho {
+            max_datagram: 65_507,
+            batch: 32,
+            // Echo, daytime, quote, chargen, time, DNS, TFTP, NTP: services that answer anything.
+            refuse_source_ports: vec![7, 13, 17, 19, 37, 53, 69, 123],
         }
     }
 }

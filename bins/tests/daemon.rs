@@ -17,6 +17,8 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Longest wait for anything: far more than a loaded machine needs, far less than a hung build.
 const LIMIT: Duration = Duration::from_secs(30);
 /// Both services of `configs/echo.toml`: one per model.
+mod udp;
+
 const SERVICES: [&str; 2] = ["protocol-echo", "task-echo"];
 
 /// A running `echod`; killed when a test ends before it did.
@@ -33,7 +35,10 @@ impl Daemon {
             .arg("-c")
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/echo.toml"));
         let quiet = ["runtime.loops=2", "runtime.pin=false", "log.level=debug"];
-        let ports = SERVICES.map(|name| format!("service.{name}.bind=127.0.0.1:0"));
+        let names = SERVICES.into_iter().chain(["udp-echo"]);
+        let ports: Vec<String> = names
+            .map(|name| format!("service.{name}.bind=127.0.0.1:0"))
+            .collect();
         for set in quiet
             .iter()
             .copied()
@@ -95,7 +100,8 @@ impl Daemon {
     /// The address that the service was announced with.
     #[track_caller]
     fn address(&self, service: &str) -> SocketAddr {
-        let start = format!("listening {service} tcp ");
+        let transport = if service == "udp-echo" { "udp" } else { "tcp" };
+        let start = format!("listening {service} {transport} ");
         let line = self.seen.iter().find_map(|line| line.strip_prefix(&start));
         let Some(line) = line else {
             panic!("{service} is not announced in {:#?}", self.seen)

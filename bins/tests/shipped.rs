@@ -58,7 +58,7 @@ fn shipped_files_load_and_explain_every_key() {
             );
         }
     }
-    for expected in ["echo.toml", "tcp-echo.toml"] {
+    for expected in ["echo.toml", "tcp-echo.toml", "udp-echo.toml"] {
         assert!(
             names.iter().any(|name| name == expected),
             "{expected} is missing in {names:?}"
@@ -67,11 +67,13 @@ fn shipped_files_load_and_explain_every_key() {
 }
 
 #[test]
-fn reference_file_shows_the_defaults() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/tcp-echo.toml");
-    let text = fs::read_to_string(file).expect("the reference file is shipped");
-    assert_eq!(
-        accepted(&text),
-        accepted("[[service]]\nkind = \"tcp-echo\"\n")
-    );
+fn reference_files_show_the_defaults() {
+    for kind in ["tcp-echo", "udp-echo"] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../configs/{kind}.toml"));
+        let text = fs::read_to_string(file).expect("the reference file is shipped");
+        assert_eq!(
+            accepted(&text),
+            accepted(&format!("[[service]]\nkind = \"{kind}\"\n"))
+        );
+    }
 }
