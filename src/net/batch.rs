@@ -10,6 +10,7 @@
 //! Each place of a batch has room for the largest datagram there is, because a truncated one would
 //! not be told from a whole one (R21).
 
+use std::cell::{RefCell, RefMut};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
@@ -39,25 +40,34 @@ pub(crate) const fn buffer_len(count: usize) -> usize {
 #[derive(Debug)]
 pub(crate) struct Receiver {
     state: UdpSocketState,
+    /// Kept from batch to batch: to write defaults into it costs as much as to receive.
+    meta: RefCell<Box<[RecvMeta]>>,
 }
 
 impl Receiver {
-    /// For sockets of the family of `addr`.
-    pub(crate) fn new(addr: SocketAddr) -> io::Result<Self> {
+    /// For sockets of the family of `addr`, and batches of at most `limit`.
+    pub(crate) fn new(addr: SocketAddr, limit: usize) -> io::Result<Self> {
+        assert!((1..=BATCH_MAX).contains(&limit), "a batch of {limit}");
         let thrown_away = socket::new_datagram_socket(addr)?;
         let state = UdpSocketState::new(UdpSockRef::from(&thrown_away))?;
-        Ok(Receiver { state })
+        let meta = RefCell::new(vec![RecvMeta::default(); limit].into_boxed_slice());
+        Ok(Receiver { state, meta })
     }
 
-    /// Receives at most `limit` datagrams that are there already, into a buffer of
-    /// [`buffer_len`]`(limit)`.
+    /// Datagrams in a full batch.
+    pub(crate) fn limit(&self) -> usize {
+        self.meta.borrow().len()
+    }
+
+    /// Receives what is there already, at most a batch, into a buffer of
+    /// [`buffer_len`]`(self.limit())`. Not reentrant: one batch at a time.
     pub(crate) fn recv<'b>(
-        &self,
+        &'b self,
         socket: impl AsFd,
         buf: &'b mut [u8],
-        limit: usize,
     ) -> io::Result<Arrived<'b>> {
-        let mut meta = [RecvMeta::default(); BATCH_MAX];
+        let mut meta = self.meta.borrow_mut();
+        let limit = meta.len();
         let mut places = buf.chunks_exact_mut(STRIDE);
         let mut bufs: [IoSliceMut<'_>; BATCH_MAX] =
             std::array::from_fn(|_| IoSliceMut::new(places.next().unwrap_or_default()));
@@ -71,13 +81,14 @@ impl Receiver {
 #[derive(Debug)]
 pub(crate) struct Arrived<'b> {
     buf: &'b [u8],
-    meta: [RecvMeta; BATCH_MAX],
+    meta: RefMut<'b, Box<[RecvMeta]>>,
     count: usize,
 }
 
 impl Arrived<'_> {
-    pub(crate) fn len(&self) -> usize {
-        self.count
+    /// As many as could be: there may be more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.count == self.meta.len()
     }
 
     /// Each datagram and its sender, in the order of arrival.
@@ -266,19 +277,22 @@ mod tests {
             from.send_to(&vec![7; len], addr)
                 .expect("loopback takes it");
         }
-        let receiver = Receiver::new(addr).expect("a socket can be made");
-        let mut buf = vec![0; buffer_len(BATCH_MAX)];
+        let receiver = Receiver::new(addr, 3).expect("a socket can be made");
+        let mut buf = vec![0; buffer_len(receiver.limit())];
         let sender = from.local_addr().expect("bound");
-        let first = receiver.recv(&to, &mut buf, 3).expect("four are there");
+        let first = receiver.recv(&to, &mut buf).expect("four are there");
         let seen: Vec<_> = first
             .iter()
             .map(|(data, addr)| (data.len(), addr))
             .collect();
         assert_eq!(seen, [(0, sender), (1, sender), (1500, sender)]);
-        let rest = receiver.recv(&to, &mut buf, 3).expect("one is there");
+        assert!(first.is_full());
+        drop(first);
+        let rest = receiver.recv(&to, &mut buf).expect("one is there");
         assert_eq!(
             rest.iter().map(|(data, _)| data.len()).sum::<usize>(),
             60_000
         );
+        assert!(!rest.is_full());
     }
 }

@@ -8,13 +8,14 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
 
-use crate::atomics::{AtomicBool, Ordering};
+use crate::atomics::{AtomicBool, AtomicU32, Ordering};
 use crate::driver::{Extent, Interest, Registration};
 use crate::error::NetError;
+use crate::net::batch::BATCH_MAX;
 use crate::net::endpoint::EndpointOptions;
 use crate::net::socket;
 use crate::runtime::LocalLoop;
@@ -47,7 +48,13 @@ pub struct UdpSocket {
     /// Set, for good, when the kernel first refuses a datagram for want of room; before that nobody
     /// is told when there is room. Guards no other memory.
     watches_writes: AtomicBool,
+    /// Datagrams that went either way without a wait between them. Guards no other memory.
+    in_a_row: AtomicU32,
 }
+
+/// After so many datagrams in a row the task lets others of its loop run: as many come in and go out
+/// again as in a batch of a protocol. A socket that is flooded is never found empty.
+const IN_A_ROW_MAX: u32 = 2 * BATCH_MAX as u32;
 
 impl UdpSocket {
     /// A socket bound to `addr`, on the loop that runs on this thread. Port 0 lets the system choose.
@@ -92,6 +99,7 @@ impl UdpSocket {
         Ok(UdpSocket {
             registration: local.register_reads(fd)?,
             watches_writes: AtomicBool::new(false),
+            in_a_row: AtomicU32::new(0),
         })
     }
 
@@ -176,9 +184,32 @@ impl UdpSocket {
         cx: &mut Context<'_>,
         mut recv: impl FnMut(&OwnedFd) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
+        ready!(self.poll_turn(cx));
         // Only would-block says that no other datagram is there.
-        self.registration
-            .poll_io(cx, Interest::Read, |fd| Ok((recv(fd)?, Extent::Full)))
+        let received = self
+            .registration
+            .poll_io(cx, Interest::Read, |fd| Ok((recv(fd)?, Extent::Full)));
+        self.count_turn(received)
+    }
+
+    /// Pending, once, for a task that has had many datagrams in a row; it is woken already.
+    fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.in_a_row.load(Ordering::Relaxed) < IN_A_ROW_MAX {
+            return Poll::Ready(());
+        }
+        self.in_a_row.store(0, Ordering::Relaxed);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn count_turn<T>(&self, outcome: Poll<T>) -> Poll<T> {
+        // Two tasks may count over each other, and then one of them waits a little earlier or later.
+        let in_a_row = match outcome {
+            Poll::Ready(_) => self.in_a_row.load(Ordering::Relaxed) + 1,
+            Poll::Pending => 0,
+        };
+        self.in_a_row.store(in_a_row, Ordering::Relaxed);
+        outcome
     }
 
     fn poll_send(
@@ -186,6 +217,7 @@ impl UdpSocket {
         cx: &mut Context<'_>,
         mut send: impl FnMut(&OwnedFd) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_turn(cx));
         while !self.watches_writes.load(Ordering::Relaxed) {
             match send(self.registration.io()) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -193,11 +225,13 @@ impl UdpSocket {
                     self.registration.watch_writes()?;
                     self.watches_writes.store(true, Ordering::Relaxed);
                 }
-                sent => return Poll::Ready(sent),
+                sent => return self.count_turn(Poll::Ready(sent)),
             }
         }
-        self.registration
-            .poll_io(cx, Interest::Write, |fd| Ok((send(fd)?, Extent::Full)))
+        let sent = self
+            .registration
+            .poll_io(cx, Interest::Write, |fd| Ok((send(fd)?, Extent::Full)));
+        self.count_turn(sent)
     }
 }
 

@@ -52,7 +52,6 @@ pub(crate) struct Endpoint {
     /// Borrowed while a call-back runs; taken when the endpoint is lost.
     protocol: RefCell<Option<Box<dyn DatagramProtocol>>>,
     receiver: Receiver,
-    batch: usize,
     pub(super) outbox: RefCell<Outbox>,
     pub(super) flow: Cell<Flow>,
     key: Cell<Option<IoKey>>,
@@ -73,7 +72,7 @@ impl Endpoint {
         protocol: Box<dyn DatagramProtocol>,
         service: Option<InService>,
     ) -> io::Result<DatagramTransport> {
-        let receiver = Receiver::new(opened.addr)?;
+        let receiver = Receiver::new(opened.addr, batch)?;
         let endpoint = Rc::new_cyclic(|this| Endpoint {
             local: local.clone(),
             socket: RefCell::new(Some(opened.fd)),
@@ -81,7 +80,6 @@ impl Endpoint {
             remote: opened.remote,
             protocol: RefCell::new(Some(protocol)),
             receiver,
-            batch,
             outbox: RefCell::default(),
             flow: Cell::default(),
             key: Cell::new(None),
@@ -146,17 +144,17 @@ impl Endpoint {
         if self.has(CLOSING) {
             return;
         }
-        let room = batch::buffer_len(self.batch);
+        let room = batch::buffer_len(self.receiver.limit());
         self.local.with_batch_buffer(room, |buf| {
             let received = match &*self.socket.borrow() {
-                Some(socket) => self.receiver.recv(socket, buf, self.batch),
+                Some(socket) => self.receiver.recv(socket, buf),
                 None => return,
             };
             match received {
                 Ok(arrived) => {
                     self.deliver(&arrived);
                     // Fewer than asked for have drained the socket, unless an error stands between.
-                    if arrived.len() == self.batch || ready.is_final() {
+                    if arrived.is_full() || ready.is_final() {
                         self.look_again(ready);
                     }
                 }
@@ -214,11 +212,14 @@ impl Endpoint {
         outbox.push(data, to);
         let is_above = outbox.size() > self.flow.get().limits().high;
         drop(outbox);
-        if is_above && !self.has(FULL) {
-            // It was not refused, only kept for the end of the batch: no reason to pause anybody.
-            return self.flush();
+        if !is_above {
+            return;
         }
-        self.note_growth();
+        if self.has(FULL) {
+            return self.note_growth();
+        }
+        // It was not refused, only kept for the end of the batch: no reason to pause anybody.
+        self.flush();
     }
 
     fn send_now(&self, data: &[u8], to: Option<SocketAddr>) -> io::Result<()> {

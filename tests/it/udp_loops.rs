@@ -209,6 +209,30 @@ fn a_dropped_receive_loses_no_datagram() {
 }
 
 #[test]
+fn r23_a_task_that_never_finds_its_socket_empty_lets_others_run() {
+    let runtime = lent(1);
+    run(&runtime, async {
+        let socket = UdpSocket::bind(localhost()).expect("a free port exists");
+        let addr = socket.local_addr().expect("bound");
+        // It keeps itself busy: each datagram it receives is sent to itself again.
+        socket.send_to(b"for ever", addr).await.expect("sent");
+        let hog = garland::spawn(async move {
+            let mut buf = [0; 16];
+            loop {
+                let (len, from) = socket.recv_from(&mut buf).await.expect("it is there");
+                socket.send_to(&buf[..len], from).await.expect("sent");
+            }
+        });
+        for _ in 0..100 {
+            yield_now().await;
+        }
+        hog.cancel();
+        assert!(hog.await.is_err(), "it ended because it was cancelled");
+    });
+    finish_lent(runtime);
+}
+
+#[test]
 fn udp_03_udp_05_empty_and_cut_datagrams_are_whole_calls() {
     let runtime = lent(1);
     run(&runtime, async {

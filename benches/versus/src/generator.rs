@@ -22,17 +22,17 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 /// Distinct requests per connection before they repeat; also distinguishes neighbours.
-const VARIANTS: usize = 256;
+pub(crate) const VARIANTS: usize = 256;
 /// Step from one connection's first request to its neighbour's: odd, so all variants are used.
-const NEIGHBOUR_STEP: usize = 97;
+pub(crate) const NEIGHBOUR_STEP: usize = 97;
 /// Bytes taken by one `read`.
 const RECEIVE_BUFFER: usize = 64 * 1024;
 /// Events taken by one wait; the same as in the mio server.
-const EVENTS: usize = 1024;
+pub(crate) const EVENTS: usize = 1024;
 /// How long one connect may take: on loopback it is instant unless the accept queue is full.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long answers may take that are still waited for when the time of a run is over.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// What load to put on a server.
 #[derive(Clone, Copy, Debug)]
@@ -317,7 +317,7 @@ impl Fleet {
 }
 
 /// Bytes without a short period (xorshift), the same in every run.
-fn pseudo_random_bytes(count: usize) -> Vec<u8> {
+pub(crate) fn pseudo_random_bytes(count: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = || {
         state ^= state << 13;
@@ -371,7 +371,7 @@ pub enum LoadError {
 }
 
 impl LoadError {
-    fn socket(connection: usize, attempt: &'static str, error: io::Error) -> Self {
+    pub(crate) fn socket(connection: usize, attempt: &'static str, error: io::Error) -> Self {
         Self::Socket {
             connection,
             attempt,

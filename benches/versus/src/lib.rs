@@ -6,6 +6,7 @@
 //!
 //! - [`serving`]: the frame of every server: pin, announce the port, end with stdin
 //! - [`generator`]: the closed-loop client that verifies every byte
+//! - [`datagrams`]: the same for UDP
 //! - [`process`]: a server as a child process, from its first line to its exit
 //! - [`usage`]: what the kernel says a process has consumed
 //! - [`measure`]: one window of load on one server, and the memory of idle connections
@@ -14,6 +15,7 @@
 //! Deliberately absent: open-loop load and latency (the `loadgen` package measures those) and more
 //! than one loop (stealing has its own benchmark).
 
+pub mod datagrams;
 pub mod generator;
 pub mod measure;
 pub mod process;

@@ -8,9 +8,11 @@ use std::process;
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::generator::{Generator, Load, Progress};
+use crate::datagrams::Datagrams;
+use crate::generator::{Generator, Load, LoadError, Progress};
 use crate::process::ServerProcess;
 use crate::usage::{self, Usage};
 
@@ -44,9 +46,20 @@ pub struct Window {
     pub involuntary_switches: u64,
 }
 
+/// What the requests travel in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+pub enum Protocol {
+    /// One stream a connection.
+    Tcp,
+    /// Datagrams, one socket of its own for each "connection".
+    Udp,
+}
+
 /// How to load a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
+    /// What the requests travel in.
+    pub protocol: Protocol,
     /// Open connections.
     pub connections: usize,
     /// Bytes of a request.
@@ -96,11 +109,15 @@ struct Loaded {
 
 fn load(server: &ServerProcess, shape: &Shape) -> anyhow::Result<Loaded> {
     let counted = Duration::from_secs_f64(shape.seconds);
-    let mut generator = Generator::connect(&Load {
+    let load = Load {
         server: server.address(),
         connections: shape.connections,
         size: shape.size,
-    })?;
+    };
+    let mut generator = match shape.protocol {
+        Protocol::Tcp => Client::Tcp(Generator::connect(&load)?),
+        Protocol::Udp => Client::Udp(Datagrams::connect(&load)?),
+    };
     generator
         .run(counted.mul_f64(WARM_UP_PART))
         .context("while warming up")?;
@@ -118,6 +135,28 @@ fn load(server: &ServerProcess, shape: &Shape) -> anyhow::Result<Loaded> {
         server: after.since(&before),
         generator: own,
     })
+}
+
+/// The closed loop of either protocol.
+enum Client {
+    Tcp(Generator),
+    Udp(Datagrams),
+}
+
+impl Client {
+    fn run(&mut self, duration: Duration) -> Result<Progress, LoadError> {
+        match self {
+            Client::Tcp(generator) => generator.run(duration),
+            Client::Udp(datagrams) => datagrams.run(duration),
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), LoadError> {
+        match self {
+            Client::Tcp(generator) => generator.finish(),
+            Client::Udp(datagrams) => datagrams.finish(),
+        }
+    }
 }
 
 /// What open connections cost a server in memory.

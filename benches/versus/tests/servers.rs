@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use garland_versus::generator::{Generator, Load, LoadError};
-use garland_versus::measure::{self, Shape, Traffic};
+use garland_versus::measure::{self, Protocol, Shape, Traffic};
 use garland_versus::process::ServerProcess;
 
 /// Every server of this package, as its program and arguments.
@@ -58,12 +58,39 @@ fn every_server_echoes_every_byte_in_every_shape() {
         let mut process = start(server);
         for (connections, size) in [(1, 1), (3, 64), (200, 64), (2, 4096), (3, 1_000_003)] {
             let shape = Shape {
+                protocol: Protocol::Tcp,
                 connections,
                 size,
                 seconds: 0.1,
             };
             let window = measure::window(&mut process, "server", 0, &shape);
             let window = window.unwrap_or_else(|error| panic!("{server:?} {shape:?}: {error:#}"));
+            assert!(window.requests > 0 && window.cpu_ns > 0, "{window:?}");
+        }
+        process.end().expect("it ends with its stdin");
+    }
+}
+
+#[test]
+fn every_udp_server_echoes_every_byte() {
+    let program = Path::new(env!("CARGO_BIN_EXE_serve_udp"));
+    for server in [
+        "mio",
+        "mio-batch",
+        "tokio",
+        "garland-callback",
+        "garland-task",
+    ] {
+        let mut process = ServerProcess::start(program, &[server], 0).expect("it starts");
+        for (connections, size) in [(1, 1), (64, 64), (2, 4096)] {
+            let shape = Shape {
+                protocol: Protocol::Udp,
+                connections,
+                size,
+                seconds: 0.1,
+            };
+            let window = measure::window(&mut process, "server", 0, &shape);
+            let window = window.unwrap_or_else(|error| panic!("{server} {shape:?}: {error:#}"));
             assert!(window.requests > 0 && window.cpu_ns > 0, "{window:?}");
         }
         process.end().expect("it ends with its stdin");
@@ -109,6 +136,7 @@ fn idle_connections_cost_every_server_memory() {
     for server in SERVERS {
         let mut process = start(server);
         let shape = Shape {
+            protocol: Protocol::Tcp,
             connections: 500,
             size: 64,
             seconds: 1.0,
@@ -204,6 +232,7 @@ fn server_that_dies_under_load_is_reported_with_its_stderr() {
     let server = ServerProcess::start(Path::new("/bin/sh"), &few_descriptors, 0);
     let mut server = server.expect("40 descriptors are enough to start");
     let shape = Shape {
+        protocol: Protocol::Tcp,
         connections: 100,
         size: 64,
         seconds: 0.1,

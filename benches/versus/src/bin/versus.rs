@@ -14,7 +14,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
-use garland_versus::measure::{self, Memory, Shape, Traffic, Window};
+use garland_versus::measure::{self, Memory, Protocol, Shape, Traffic, Window};
 use garland_versus::process::ServerProcess;
 use garland_versus::serving::Placement;
 use garland_versus::table;
@@ -23,6 +23,7 @@ use serde::Serialize;
 
 /// A server to compare: its name in tables, its program, how to call it.
 struct Contender {
+    protocol: Protocol,
     name: &'static str,
     program: &'static str,
     arguments: &'static [&'static str],
@@ -31,34 +32,75 @@ struct Contender {
 /// All there are; `--servers` chooses among them.
 const CONTENDERS: &[Contender] = &[
     Contender {
+        protocol: Protocol::Tcp,
         name: "mio",
         program: "serve_mio",
         arguments: &[],
     },
     // The floor against itself shows how far ratios can be trusted on this machine at this time.
     Contender {
+        protocol: Protocol::Tcp,
         name: "mio-again",
         program: "serve_mio",
         arguments: &[],
     },
     Contender {
+        protocol: Protocol::Tcp,
         name: "tokio",
         program: "serve_tokio",
         arguments: &[],
     },
     Contender {
+        protocol: Protocol::Tcp,
         name: "garland-callback",
         program: "serve_garland",
         arguments: &["callback"],
     },
     Contender {
+        protocol: Protocol::Tcp,
         name: "garland-task",
         program: "serve_garland",
         arguments: &["task"],
     },
+    Contender {
+        protocol: Protocol::Udp,
+        name: "mio",
+        program: "serve_udp",
+        arguments: &["mio"],
+    },
+    Contender {
+        protocol: Protocol::Udp,
+        name: "mio-again",
+        program: "serve_udp",
+        arguments: &["mio"],
+    },
+    Contender {
+        protocol: Protocol::Udp,
+        name: "mio-batch",
+        program: "serve_udp",
+        arguments: &["mio-batch"],
+    },
+    Contender {
+        protocol: Protocol::Udp,
+        name: "tokio",
+        program: "serve_udp",
+        arguments: &["tokio"],
+    },
+    Contender {
+        protocol: Protocol::Udp,
+        name: "garland-callback",
+        program: "serve_udp",
+        arguments: &["garland-callback"],
+    },
+    Contender {
+        protocol: Protocol::Udp,
+        name: "garland-task",
+        program: "serve_udp",
+        arguments: &["garland-task"],
+    },
 ];
 
-/// Compares TCP echo servers: CPU time per request, interleaved, beside a bare mio loop
+/// Compares echo servers: CPU time per request, interleaved, beside a bare mio loop
 #[derive(Parser, Serialize)]
 struct Options {
     /// How often everything is run; ratios are taken within a round [default: 8]
@@ -76,12 +118,11 @@ struct Options {
     /// Bytes of a request
     #[arg(long, default_value_t = 64)]
     size: usize,
-    /// Servers to compare; `mio-again` is the floor a second time, to see the noise
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "mio,tokio,garland-callback,garland-task"
-    )]
+    /// What the requests travel in
+    #[arg(long, value_enum, default_value = "tcp")]
+    protocol: Protocol,
+    /// Servers to compare [default: all but `mio-again`, the floor a second time, to see the noise]
+    #[arg(long, value_delimiter = ',')]
     servers: Vec<String>,
     /// Also measure the memory of idle connections, on servers started for it
     #[arg(long)]
@@ -117,6 +158,7 @@ impl Options {
 
     fn shape(&self, connections: usize) -> Shape {
         Shape {
+            protocol: self.protocol,
             connections,
             size: self.size,
             seconds: self.seconds(),
@@ -137,6 +179,10 @@ impl Options {
             "--size must be 1 to 1048576"
         );
         ensure!(
+            self.protocol == Protocol::Tcp || (self.size <= 4096 && !self.idle && !self.idle_echo),
+            "UDP servers take datagrams of at most 4096 bytes and have no idle connections"
+        );
+        ensure!(
             self.server_cpu != self.generator_cpu,
             "servers and generator need a CPU each"
         );
@@ -151,10 +197,16 @@ impl Options {
     }
 
     fn contenders(&self) -> anyhow::Result<Vec<&'static Contender>> {
-        let find = |name: &String| match CONTENDERS.iter().find(|known| known.name == name) {
+        let all = CONTENDERS
+            .iter()
+            .filter(|one| one.protocol == self.protocol);
+        if self.servers.is_empty() {
+            return Ok(all.filter(|one| one.name != "mio-again").collect());
+        }
+        let find = |name: &String| match all.clone().find(|known| known.name == name) {
             Some(contender) => Ok(contender),
             None => {
-                let known: Vec<&str> = CONTENDERS.iter().map(|known| known.name).collect();
+                let known: Vec<&str> = all.clone().map(|known| known.name).collect();
                 bail!("no server {name:?}, there are {}", known.join(", "))
             }
         };
