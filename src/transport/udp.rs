@@ -23,7 +23,7 @@ use crate::net::batch::{self, Outbox, Receiver};
 use crate::net::endpoint::DatagramSocket;
 use crate::net::server::{ListenerGuard, ServerCore};
 use crate::net::socket;
-use crate::runtime::{Interest, IoHandler, IoKey, LocalLoop, Ready, WatchWrites};
+use crate::runtime::{ErrorContext, Interest, IoHandler, IoKey, LocalLoop, Ready, WatchWrites};
 use crate::transport::datagram::DatagramTransport;
 use crate::transport::flow::{Flow, FlowCall};
 use crate::transport::protocol::DatagramProtocol;
@@ -399,7 +399,9 @@ impl Called<'_> {
             ..
         } = self;
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| f(&mut **protocol, transport))) {
-            self.endpoint.local.report_panic(payload);
+            let Endpoint { addr, local, .. } = self.endpoint;
+            let context = ErrorContext::new(format!("the datagram protocol at {addr} panicked"));
+            local.report(context.with_panic(payload));
         }
     }
 

@@ -59,3 +59,4 @@ mod churn;
 mod regressions_net;
 mod udp;
 mod udp_loops;
+mod udp_options;
