@@ -29,6 +29,9 @@ struct Contender {
     arguments: &'static [&'static str],
 }
 
+/// So many datagrams of 1024 bytes, with what the kernel adds, fit into a socket's buffer of the usual size.
+const UDP_SOCKETS_MAX: usize = 64;
+
 /// All there are; `--servers` chooses among them.
 const CONTENDERS: &[Contender] = &[
     Contender {
@@ -112,8 +115,8 @@ struct Options {
     /// Two rounds of one second, unless said otherwise: shows that all works, proves nothing
     #[arg(long)]
     quick: bool,
-    /// Open connections, each with one request under way
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 1024])]
+    /// Open connections, each with one request under way [default: 1,64,1024; for UDP 1,64]
+    #[arg(long, value_delimiter = ',')]
     connections: Vec<usize>,
     /// Bytes of a request
     #[arg(long, default_value_t = 64)]
@@ -156,6 +159,14 @@ impl Options {
         self.seconds.unwrap_or(if self.quick { 1.0 } else { 2.0 })
     }
 
+    fn connections(&self) -> &[usize] {
+        match self.protocol {
+            _ if !self.connections.is_empty() => &self.connections,
+            Protocol::Tcp => &[1, 64, 1024],
+            Protocol::Udp => &[1, 64],
+        }
+    }
+
     fn shape(&self, connections: usize) -> Shape {
         Shape {
             protocol: self.protocol,
@@ -179,14 +190,19 @@ impl Options {
             "--size must be 1 to 1048576"
         );
         ensure!(
-            self.protocol == Protocol::Tcp || (self.size <= 4096 && !self.idle && !self.idle_echo),
-            "UDP servers take datagrams of at most 4096 bytes and have no idle connections"
+            self.protocol == Protocol::Tcp || (self.size <= 1024 && !self.idle && !self.idle_echo),
+            "for UDP --size is at most 1024, and there are no idle connections"
+        );
+        let most = self.connections().iter().max();
+        ensure!(
+            self.protocol == Protocol::Tcp || most.is_none_or(|most| *most <= UDP_SOCKETS_MAX),
+            "--connections: at most {UDP_SOCKETS_MAX} for UDP, or a server's socket overflows"
         );
         ensure!(
             self.server_cpu != self.generator_cpu,
             "servers and generator need a CPU each"
         );
-        let counts = self.connections.iter().chain([&self.idle_connections]);
+        let counts = self.connections().iter().chain([&self.idle_connections]);
         for count in counts {
             ensure!(
                 (1..=20_000).contains(count),
@@ -248,7 +264,7 @@ fn compare(options: &Options) -> anyhow::Result<Record<'_>> {
     let mut record = Record::new(options);
     run_rounds(options, &contenders, programs, &mut record)?;
     let names: Vec<&str> = contenders.iter().map(|contender| contender.name).collect();
-    for &connections in &options.connections {
+    for &connections in options.connections() {
         let text = table::speed(&record.windows, &names, connections);
         show(&format!(
             "{connections} connections, {} B, closed loop\n{text}",
@@ -289,7 +305,7 @@ fn run_rounds<'c>(
         record.failures
     );
     for round in 0..options.rounds() {
-        for &connections in &options.connections {
+        for &connections in options.connections() {
             let shape = options.shape(connections);
             for (contender, server) in &mut running {
                 match measure::window(server, contender.name, round, &shape) {
