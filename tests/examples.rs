@@ -35,6 +35,8 @@ mod one_or_many;
 #[path = "../examples/pipeline.rs"]
 #[expect(dead_code, reason = "tests do not call its `main`")]
 mod pipeline;
+#[path = "../examples/promise.rs"]
+mod promise;
 #[path = "../examples/scheduler.rs"]
 mod scheduler;
 #[path = "../examples/tree.rs"]
@@ -267,6 +269,22 @@ fn time_01_call_later_prints_in_the_order_of_deadlines() {
         tick at 40 ms
         tick at 60 ms
         tick at 80 ms
+    ",
+    );
+}
+
+#[test]
+fn fut_01_promise_is_resolved_after_three_sleeps() {
+    prints(
+        fut_01_promise_is_resolved_after_three_sleeps,
+        promise::main,
+        "
+        waiting
+        slept 1
+        slept 2
+        slept 3
+        called back with Ok(\"the answer\")
+        got \"the answer\"
     ",
     );
 }
