@@ -25,6 +25,9 @@ mod chat;
 #[path = "../examples/echo_tcp.rs"]
 #[expect(dead_code, reason = "tests do not call its `main`")]
 mod echo_tcp;
+#[path = "../examples/echo_udp.rs"]
+#[expect(dead_code, reason = "tests do not call its `main`")]
+mod echo_udp;
 #[path = "../examples/fetch.rs"]
 #[expect(dead_code, reason = "tests do not call its `main`")]
 mod fetch;
@@ -374,6 +377,42 @@ fn sig_01_echo_tcp_is_a_server_or_a_client() {
     client.interrupt();
     assert_eq!(client.rest(), ["interrupted"]);
     server.after("server: lost");
+    server.interrupt();
+    assert_eq!(server.rest(), ["interrupted"]);
+}
+
+#[test]
+fn sig_01_echo_udp_answers_its_sender_and_runs_until_it_is_interrupted() {
+    let test = sig_01_echo_udp_answers_its_sender_and_runs_until_it_is_interrupted;
+    let mut both = Shown::start(test, &[], echo_udp::run);
+    both.after("server: listening on");
+    let sender = both.after("client: sending from");
+    let expected = [
+        format!("server: received \"This is the message.\" from {sender}"),
+        "client: received \"This is the message.\"".to_owned(),
+        "client: closed".to_owned(),
+    ];
+    assert_eq!([both.line(), both.line(), both.line()], expected);
+    both.interrupt();
+    assert_eq!(both.rest(), ["interrupted"]);
+}
+
+#[test]
+fn sig_01_echo_udp_is_a_server_or_a_client() {
+    let test = sig_01_echo_udp_is_a_server_or_a_client;
+    let mut server = Shown::start(test, &["--server", "127.0.0.1:0"], echo_udp::run);
+    let addr = server.after("server: listening on");
+    let mut client = Shown::start(test, &["--client", &addr], echo_udp::run);
+    let from = client.after("client: sending from");
+    let text = "\"This is the message.\"";
+    assert_eq!(
+        server.after("server: received"),
+        format!("{text} from {from}")
+    );
+    assert_eq!(client.after("client: received"), text);
+    client.after("client: closed");
+    client.interrupt();
+    assert_eq!(client.rest(), ["interrupted"]);
     server.interrupt();
     assert_eq!(server.rest(), ["interrupted"]);
 }
