@@ -7,6 +7,7 @@
 //! help, its rate counts as one that does not hold, and the answer is a lower bound.
 
 use std::fmt::{self, Display, Formatter};
+use std::io::{self, Write};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -72,6 +73,8 @@ pub(crate) struct Found {
     /// The rate above it could not be judged, because the generator was the bottleneck.
     pub(crate) is_generator_bound: bool,
     pub(crate) is_interrupted: bool,
+    /// What ended the search early.
+    pub(crate) failure: Option<String>,
     /// The record of the confirming window.
     confirmation: Option<RunRecord>,
 }
@@ -138,6 +141,7 @@ impl Plan {
             rate: None,
             is_generator_bound: false,
             is_interrupted: false,
+            failure: None,
             confirmation: None,
         };
         loop {
@@ -151,11 +155,20 @@ impl Plan {
             };
             for attempt in 1..=ATTEMPTS {
                 let plan = self.at(rate, is_confirmation, found.trials.len());
-                let outcome = run::run(&plan, interrupt, |_| {})?;
+                let ran = run::run(&plan, interrupt, |_| {});
                 if interrupt.is_raised() {
                     found.is_interrupted = true;
                     return Ok(found);
                 }
+                let outcome = match ran {
+                    Ok(outcome) => outcome,
+                    // Nothing to keep yet: the same message as from `run`.
+                    Err(failure) if found.trials.is_empty() => return Err(failure),
+                    Err(failure) => {
+                        found.failure = Some(failure);
+                        return Ok(found);
+                    }
+                };
                 let record = RunRecord::new(&plan, environment, outcome);
                 let trial = Trial::new(&record, rate, is_confirmation);
                 let (holds, is_invalid) = (trial.against.is_empty(), trial.is_invalid);
@@ -224,6 +237,13 @@ fn answered_share(outcome: &Outcome) -> f64 {
 }
 
 impl Found {
+    /// Writes the search as JSON.
+    pub(crate) fn write(&self, mut out: impl Write) -> io::Result<()> {
+        serde_json::to_writer(&mut out, self)?;
+        writeln!(out)?;
+        out.flush()
+    }
+
     fn conclude(&mut self, rate: Option<f64>) {
         self.rate = rate;
         let bad = self.trials.iter().filter(|trial| !trial.against.is_empty());
@@ -268,13 +288,15 @@ impl Display for Found {
         }
         let best = self.trials.iter().filter(|trial| trial.against.is_empty());
         let best = best.map(|trial| trial.asked).fold(0.0, f64::max);
+        let early = match &self.failure {
+            Some(failure) => Some(failure.as_str()),
+            None => self.is_interrupted.then_some("interrupted"),
+        };
+        if let Some(why) = early {
+            let so_far = format!("{best:.0}/s held so far, unconfirmed");
+            return writeln!(f, "result       {why}; {so_far}");
+        }
         match self.rate {
-            _ if self.is_interrupted => {
-                writeln!(
-                    f,
-                    "result       interrupted; {best:.0}/s held so far, unconfirmed"
-                )
-            }
             Some(rate) if self.is_generator_bound => writeln!(
                 f,
                 "result       at least {rate:.0}/s; INVALID as a maximum: generator-bound above it"

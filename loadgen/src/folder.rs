@@ -23,24 +23,36 @@ pub(crate) struct Folder {
     hlog: Option<Hlog<BufWriter<File>>>,
 }
 
+/// Makes the folder if it is missing and opens a new file in it.
+pub(crate) fn create(folder: &Path, name: &str) -> Result<(PathBuf, File), String> {
+    let (path, file) = open_kept(folder, name)?;
+    match file.set_len(0) {
+        Ok(()) => Ok((path, file)),
+        Err(e) => Err(format!("--out: cannot write {}: {e}", path.display())),
+    }
+}
+
+/// The same, with what an earlier run has left in the file.
+fn open_kept(folder: &Path, name: &str) -> Result<(PathBuf, File), String> {
+    fs::create_dir_all(folder)
+        .map_err(|e| format!("--out {}: cannot make the folder: {e}", folder.display()))?;
+    let path = folder.join(name);
+    let opened = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path);
+    match opened {
+        Ok(file) => Ok((path, file)),
+        Err(e) => Err(format!("--out: cannot write {}: {e}", path.display())),
+    }
+}
+
 impl Folder {
     /// Makes the folder if it is missing and opens its files; nothing of an earlier run is lost
     /// yet.
     pub(crate) fn open(folder: &Path) -> Result<Folder, String> {
-        fs::create_dir_all(folder)
-            .map_err(|e| format!("--out {}: cannot make the folder: {e}", folder.display()))?;
-        let open = |name: &str| {
-            let path = folder.join(name);
-            match OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&path)
-            {
-                Ok(file) => Ok((path, file)),
-                Err(e) => Err(format!("--out: cannot write {}: {e}", path.display())),
-            }
-        };
+        let open = |name: &str| open_kept(folder, name);
         let (json_path, json) = open("run.json")?;
         let (hgrm_path, hgrm) = open("run.hgrm")?;
         let (hlog_path, hlog_file) = open("run.hlog")?;

@@ -54,7 +54,7 @@ mod verdict;
 mod worker;
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal, StdoutLock, Write};
+use std::io::{self, StdoutLock, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -152,21 +152,29 @@ fn find_max_command(args: FindMaxArgs) -> Result<ExitCode, String> {
     let environment = Environment::read();
     let options = options(args.run.clone())?;
     let plan = find_max::Plan::new(&args, options, &environment.allowed)?;
-    let (json, shows_progress) = (plan.window().json, plan.window().progress.is_some());
-    limits::make_room_for(plan.window().connections, plan.window().threads)?;
+    let window = plan.window().clone();
+    // Opened before the search, so that none is lost for want of a place to keep it.
+    let stored = window
+        .out
+        .as_deref()
+        .map(|folder| folder::create(folder, "find-max.json"));
+    let stored = stored.transpose()?;
+    limits::make_room_for(window.connections, window.threads)?;
     let interrupt = Interrupt::install().map_err(|e| format!("cannot take over Ctrl-C: {e}"))?;
-    let found = plan.search(&environment, &interrupt, |trial| {
-        if shows_progress && io::stderr().is_terminal() {
-            eprintln!("{trial}");
-        }
-    })?;
-    if json {
-        print(|out| {
-            serde_json::to_writer(&mut *out, &found)?;
-            writeln!(out)
-        })?;
+    let mut progress = Progress::new(window.progress);
+    let found = plan.search(&environment, &interrupt, |trial| progress.show_line(trial))?;
+    if let Some((path, file)) = stored {
+        found
+            .write(file)
+            .map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+    }
+    if window.json {
+        print(|out| found.write(out))?;
     } else {
         say(&found)?;
+    }
+    if let Some(failure) = found.failure {
+        return Err(failure);
     }
     Ok(match found.rate {
         _ if found.is_generator_bound => ExitCode::from(INVALID),

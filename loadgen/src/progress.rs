@@ -3,6 +3,7 @@
 //!
 //! Never on standard output, which holds the report alone.
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::time::Instant;
 
@@ -57,6 +58,14 @@ impl Progress {
         };
         if shown.is_err() {
             // Nobody reads it any more; the measurement goes on.
+            self.style = Style::Silent;
+        }
+    }
+
+    /// Shows a line that stays.
+    pub(crate) fn show_line(&mut self, line: impl Display) {
+        if self.style != Style::Silent && writeln!(io::stderr(), "{line}").is_err() {
+            // As above: nobody reads it any more.
             self.style = Style::Silent;
         }
     }

@@ -1,11 +1,14 @@
 //! `loadgen find-max` against targets whose highest rate is known.
 
+use std::fs;
+use std::io::{self, Read};
+use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{echo, echo_server, loadgen, server};
+use crate::support::{echo, echo_server, finish, fresh_folder, loadgen, server, signal, start};
 
 /// 32 connections, 100 ms a request: 320 a second at most, by Little's law; a machine that others
 /// use too makes less of it.
@@ -99,6 +102,91 @@ fn objective_that_no_rate_keeps_exits_with_3_and_shows_the_trajectory() {
         result == "no rate holds" || result.contains("INVALID"),
         "{ran:#?}"
     );
+}
+
+/// The first line of progress proves that a window is done; the search goes on for long.
+#[test]
+fn interrupted_search_reports_and_keeps_its_trajectory() {
+    let folder = fresh_folder("find-max");
+    let out = folder.to_str().expect("ASCII");
+    let target = format!("tcp://{}", echo_server());
+    let mut started = start(&[
+        "find-max",
+        &target,
+        "--slo",
+        "p50<1h",
+        "--connections",
+        "2",
+        "--from",
+        "10",
+        "--up-to",
+        "1M",
+        "--duration",
+        "1s",
+        "--warmup",
+        "0s",
+        "--progress",
+        "plain",
+        "--out",
+        out,
+    ]);
+    let mut stderr = started.0.stderr.take().expect("standard error is piped");
+    let mut line = [0; 40];
+    stderr
+        .read_exact(&mut line)
+        .expect("a line of progress comes");
+    signal(started.0.id(), "INT");
+    let drained = thread::spawn(move || io::copy(&mut stderr, &mut io::sink()));
+    let ran = finish(started);
+    drained
+        .join()
+        .expect("reading does not panic")
+        .expect("a pipe can be read");
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.line("result").starts_with("interrupted; "), "{ran:#?}");
+    assert!(ran.stdout.contains("10/s asked"), "{ran:#?}");
+    let stored = fs::read_to_string(folder.join("find-max.json")).expect("it is there");
+    let stored: Value = serde_json::from_str(&stored).expect("JSON");
+    assert_eq!(stored["is_interrupted"], true);
+    assert!(
+        stored["trials"]
+            .as_array()
+            .is_some_and(|trials| !trials.is_empty())
+    );
+    fs::remove_dir_all(&folder).expect("the folder is ours");
+}
+
+/// Three trials of two connections are served, the next finds nobody: what was measured is kept.
+#[test]
+fn target_that_goes_away_ends_the_search_with_what_it_found() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener
+        .local_addr()
+        .expect("a bound listener has an address");
+    thread::spawn(move || {
+        for _ in 0..6 {
+            let (stream, _) = listener.accept().expect("accepting on loopback");
+            thread::spawn(move || echo(stream, |_| true));
+        }
+    });
+    let ran = loadgen(&[
+        "find-max",
+        &format!("tcp://{address}"),
+        "--slo",
+        "p50<1h",
+        "--connections",
+        "2",
+        "--from",
+        "20",
+        "--duration",
+        "200ms",
+        "--warmup",
+        "0s",
+    ]);
+    assert_eq!(ran.code, Some(1), "{ran:#?}");
+    assert_eq!(ran.line("trajectory"), "3 windows", "{ran:#?}");
+    assert!(ran.line("result").contains("refused"), "{ran:#?}");
+    assert!(ran.stderr.contains("connect to"), "{ran:#?}");
 }
 
 #[test]
