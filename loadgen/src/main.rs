@@ -1,13 +1,14 @@
-//! The load generator `loadgen`: drives a TCP or UDP server and measures the latency of every request.
+//! The load generator `loadgen`: drives a TCP or UDP server and measures the latency of every
+//! request.
 //!
 //! A measuring instrument, so its measuring code shares nothing with the runtime it measures; only
 //! the server that `demo` starts, in a process of its own, comes from there.
 //!
-//! From the command line to the report: [`cli`] and [`options`] read, [`plan`] validates,
-//! [`run`] starts the threads of [`worker`], each with [`lane`]s of [`tcp`] or [`udp`], a
-//! [`recorder`], and in an open loop a part of the [`timetable`]; intervals come back
-//! as [`news`], add up to an [`outcome`], are judged in a [`record`], and are shown by [`progress`],
-//! [`report`] and the files of [`folder`]. This file turns errors into exit codes.
+//! From the command line to the report: [`cli`] and [`options`] read, [`plan`] validates, [`run`]
+//! starts threads, each a [`generator`] with a [`worker`], [`lane`]s of [`tcp`] or [`udp`], a
+//! [`recorder`], and in an open loop a part of the [`timetable`]; intervals come back as [`news`],
+//! add up to an [`outcome`], are judged in a [`record`], and are shown by [`progress`], [`report`]
+//! and the files of [`folder`]. This file turns errors into exit codes.
 
 mod assertion;
 mod cli;
@@ -20,6 +21,7 @@ mod failure;
 mod find_max;
 mod folder;
 mod gaps;
+mod generator;
 mod header;
 mod hgrm;
 mod hlog;

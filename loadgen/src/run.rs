@@ -10,6 +10,7 @@ use std::sync::mpsc::{self, Receiver, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::generator::{self, Assignment};
 use crate::interrupt::Interrupt;
 use crate::interval::{Interval, SampleKinds, Samples};
 use crate::lane::Load;
@@ -22,7 +23,6 @@ use crate::target::Protocol;
 use crate::tcp::Connection;
 use crate::timetable::Timetable;
 use crate::udp::Sender;
-use crate::worker::{self, Assignment};
 
 /// From the decision to start until the start: time for the schedule to reach every thread.
 const LEAD: Duration = Duration::from_millis(1);
@@ -134,8 +134,8 @@ fn spawn(
         let thread = thread::Builder::new()
             .name(format!("loadgen-{index}"))
             .spawn(move || match protocol {
-                Protocol::Tcp => worker::run::<Connection>(assignment),
-                Protocol::Udp => worker::run::<Sender>(assignment),
+                Protocol::Tcp => generator::run::<Connection>(assignment),
+                Protocol::Udp => generator::run::<Sender>(assignment),
             })
             .map_err(|e| format!("cannot start generator thread {index}: {e}"))?;
         generators.push(Generator {

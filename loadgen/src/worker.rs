@@ -1,4 +1,4 @@
-//! One generator thread: a bare poll loop over its lanes.
+//! The work of a generator thread: a bare poll loop over its lanes.
 //!
 //! In a closed loop each lane sends its next request as soon as the last one was answered. A
 //! request costs one `send`, one `recv`, a share of an `epoll_wait`, one reading of the clock and
@@ -11,24 +11,21 @@
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use core_affinity::CoreId;
 use mio::event::Event;
 use mio::{Events, Poll, Token};
 
-use crate::failure::{Failure, Kind, Tally};
+use crate::failure::{Failure, Tally};
+use crate::generator::Assignment;
 use crate::interrupt::Interrupt;
-use crate::interval::{SampleKinds, Samples};
 use crate::lane::{Lane, Load};
 use crate::ledger::Datagrams;
-use crate::news::{News, Outlet, Summary};
+use crate::news::Summary;
 use crate::open_loop::{OpenLoop, Slot};
-use crate::pace::{Pace, Pacer, Wait};
+use crate::pace::{Pacer, Wait};
 use crate::recorder::{Recorder, Schedule};
-use crate::timetable::Share;
 use crate::usage::{Reading, Usage};
 
 /// Events taken from the kernel in one poll.
@@ -59,68 +56,8 @@ const SENDS_PER_TURN: usize = 32;
 /// In the first of so many equal parts of the drain an open loop still sends what was due.
 const DRAIN_PARTS: u32 = 2;
 
-/// What a thread is started with.
-#[derive(Debug)]
-pub(crate) struct Assignment {
-    pub(crate) load: Arc<Load>,
-    /// Number of the first lane; the thread's lanes are numbered on from there.
-    pub(crate) first_lane: u64,
-    pub(crate) n_lanes: usize,
-    pub(crate) core: Option<usize>,
-    pub(crate) drain: Duration,
-    /// The thread's part of the timetable of an open loop.
-    pub(crate) open: Option<(Share, Pace)>,
-    pub(crate) kinds: SampleKinds,
-    pub(crate) interrupt: Interrupt,
-    pub(crate) outlet: Outlet,
-    /// Brings the schedule once every thread is ready.
-    pub(crate) start: Receiver<Schedule>,
-    /// Brings used histograms back.
-    pub(crate) empty: Receiver<Samples>,
-}
-
-/// The body of a generator thread, from opening its lanes to its summary.
-pub(crate) fn run<L: Lane>(assignment: Assignment) {
-    let outlet = assignment.outlet.clone();
-    let (poll, lanes) = match prepare::<L>(&assignment) {
-        Ok(prepared) => prepared,
-        Err(failure) => {
-            outlet.send(News::NotReady(failure));
-            return;
-        }
-    };
-    outlet.send(News::Ready);
-    // No schedule comes when another thread was not ready.
-    let Ok(schedule) = assignment.start.recv() else {
-        return;
-    };
-    match Worker::new(assignment, schedule, poll, lanes) {
-        Ok(worker) => outlet.send(News::Finished(Box::new(worker.run()))),
-        Err(failure) => outlet.send(News::NotReady(failure)),
-    }
-}
-
-fn prepare<L: Lane>(assignment: &Assignment) -> Result<(Poll, Vec<L>), Failure> {
-    if let Some(core) = assignment.core
-        && !core_affinity::set_for_current(CoreId { id: core })
-    {
-        return Err(Failure::new(
-            Kind::Other,
-            format!("cannot pin a generator thread to CPU {core}"),
-        ));
-    }
-    let mut poll = Poll::new().map_err(|e| Failure::from_io("making a selector", &e))?;
-    let lanes = L::open_all(
-        &mut poll,
-        &assignment.load,
-        assignment.first_lane,
-        assignment.n_lanes,
-        &assignment.interrupt,
-    )?;
-    Ok((poll, lanes))
-}
-
-struct Worker<L> {
+/// The thread's lanes and what it needs to drive them.
+pub(crate) struct Worker<L> {
     poll: Poll,
     /// By token; none once it failed.
     lanes: Vec<Option<L>>,
@@ -151,7 +88,7 @@ struct Worker<L> {
 }
 
 impl<L: Lane> Worker<L> {
-    fn new(
+    pub(crate) fn new(
         assignment: Assignment,
         schedule: Schedule,
         poll: Poll,
@@ -203,7 +140,8 @@ impl<L: Lane> Worker<L> {
         })
     }
 
-    fn run(mut self) -> Summary {
+    /// Drives the load to its end.
+    pub(crate) fn run(mut self) -> Summary {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         self.read_usage(Instant::now());
         // A request sent before the start would belong to no phase.

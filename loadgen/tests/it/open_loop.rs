@@ -221,7 +221,7 @@ fn send_lag_at_20k_a_second_stays_below_100_us() {
     let address = echo_server();
     let options = [
         "--connections",
-        "4",
+        "32",
         "--rate",
         "20k",
         "--arrivals",
@@ -236,12 +236,12 @@ fn send_lag_at_20k_a_second_stays_below_100_us() {
     let mut best = f64::INFINITY;
     for _ in 0..20 {
         let ran = run(address, &options);
-        best = best.min(ran.percentile("own lag", "p99"));
+        best = best.min(ran.percentile("send lag", "p99"));
         if best < 100e3 {
             return;
         }
     }
-    panic!("the least p99 of own lag was {best} ns");
+    panic!("the least p99 of send lag was {best} ns");
 }
 
 /// No program sends 50 million datagrams a second, nor a quarter of a million in 200 ms, after which

@@ -212,6 +212,35 @@ fn every_fault_is_counted_as_what_it_was() {
     );
 }
 
+/// 500 a second for half a second, evenly spaced: 250, on time or not.
+#[test]
+fn open_loop_sends_each_datagram_of_its_timetable() {
+    let (address, done) = server(|n| if n % 50 == 49 { Act::Drop } else { Act::Echo });
+    let options = [
+        "--connections",
+        "2",
+        "--depth",
+        "8",
+        "--rate",
+        "500",
+        "--arrivals",
+        "constant",
+        "--duration",
+        "500ms",
+        "--threads",
+        "2",
+    ];
+    let ran = run_udp(address, &options);
+    assert!(ran.is_ok(), "{ran:#?}");
+    let lost = count(&done, Act::Drop);
+    assert_eq!(
+        (total(&done), lost),
+        (250, 4),
+        "125 of each sender: {ran:#?}"
+    );
+    assert_eq!(datagrams(&ran), [250, 250 - lost, lost, 0, 0, 0, 0]);
+}
+
 /// A damaged number leaves open which datagram it was; it is not charged to another one.
 #[test]
 fn damaged_number_and_missing_bytes_are_corruption() {
