@@ -190,13 +190,13 @@ fn open_loop(f: &mut Formatter<'_>, record: &RunRecord) -> fmt::Result {
             gap.variation()
         )
     });
-    let of_thread = match record.plan.threads {
-        1 => "",
-        _ => " of one thread",
+    // A thread's part of a process has gaps of another law than the whole.
+    let law = match record.plan.threads {
+        1 => format!(" ({} has {:.3})", open.arrivals, open.arrivals.variation()),
+        _ => " between sends of one thread".to_owned(),
     };
-    let law = format!("{} has {:.3}", open.arrivals, open.arrivals.variation());
     let n = count(gaps.realised.n());
-    let gaps = format!("mean of {n} gaps{of_thread} {done}; {law}; asked: {asked}");
+    let gaps = format!("mean of {n} gaps {done}; asked: {asked}{law}");
     line(f, "arrivals", &gaps)?;
     line(f, "send lag", &percentiles(&lags.send_lag))?;
     line(f, "own lag", &percentiles(&lags.own_lag))?;

@@ -429,7 +429,8 @@ impl<L: Lane> Worker<L> {
         }
         let may_send = match &self.open {
             Some(open) => {
-                self.n_alive > 0 && self.recorder.may_send(open.next()) && now <= self.last_send()
+                let is_behind = self.recorder.may_send(open.next()) && now <= self.last_send();
+                self.n_alive > 0 && (now < self.recorder.end() || is_behind)
             }
             None => self.n_opening > 0 && self.recorder.may_send(now),
         };
