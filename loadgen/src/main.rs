@@ -109,12 +109,12 @@ fn main() -> ExitCode {
 
 fn run_command(args: RunArgs) -> Result<ExitCode, String> {
     let environment = Environment::read();
-    let plan = RunPlan::new(options(args)?, &environment.allowed)?;
+    let plan = RunPlan::new(complete(args)?, &environment.allowed)?;
     Ok(exit_code(&measure(&plan, &environment)?))
 }
 
 /// What stands on the command line, completed from the plan file.
-fn options(args: RunArgs) -> Result<Options, String> {
+fn complete(args: RunArgs) -> Result<Options, String> {
     match args.plan {
         Some(path) => Ok(args.options.or(Options::read(&path)?)),
         None => Ok(args.options),
@@ -152,7 +152,7 @@ fn exit_code(record: &RunRecord) -> ExitCode {
 
 fn find_max_command(args: FindMaxArgs) -> Result<ExitCode, String> {
     let environment = Environment::read();
-    let options = options(args.run.clone())?;
+    let options = complete(args.run.clone())?;
     let plan = find_max::Plan::new(&args, options, &environment.allowed)?;
     let window = plan.window().clone();
     // Opened before the search, so that none is lost for want of a place to keep it.
