@@ -24,8 +24,9 @@ use crate::tcp::Connection;
 use crate::timetable::Timetable;
 use crate::udp::Sender;
 
-/// From the decision to start until the start: time for the schedule to reach every thread.
-const LEAD: Duration = Duration::from_millis(1);
+/// From the decision to start until the start: time for the schedule to reach every thread, even if
+/// the main thread loses its CPU in between.
+const LEAD: Duration = Duration::from_millis(10);
 /// Spare histograms a thread: one to switch to, one for when the main thread is late with the last.
 const N_SPARES: usize = 2;
 

@@ -83,6 +83,8 @@ pub(crate) struct Worker<L> {
     spinning_since: Option<Instant>,
     /// Since when nothing is outstanding after the end.
     settled_at: Option<Instant>,
+    /// Whether [`Worker::usage_from`] is as near to the measured phase as it gets.
+    is_measuring: bool,
     usage_from: Option<Reading>,
     usage: Option<Usage>,
 }
@@ -135,6 +137,7 @@ impl<L: Lane> Worker<L> {
             spinning_since: None,
             settled_at: None,
             schedule,
+            is_measuring: false,
             usage_from: None,
             usage: None,
         })
@@ -143,6 +146,7 @@ impl<L: Lane> Worker<L> {
     /// Drives the load to its end.
     pub(crate) fn run(mut self) -> Summary {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
+        self.usage_from = Some(self.reading());
         self.read_usage(Instant::now());
         // A request sent before the start would belong to no phase.
         thread::sleep(
@@ -444,8 +448,13 @@ impl<L: Lane> Worker<L> {
 
     /// Reads the thread's own counters just before the measured phase begins and when it ends.
     fn read_usage(&mut self, now: Instant) {
-        if self.usage_from.is_none() && now + USAGE_LEAD >= self.schedule.measured_from {
-            self.usage_from = Some(self.reading());
+        let measured_from = self.schedule.measured_from;
+        if !self.is_measuring && now + USAGE_LEAD >= measured_from {
+            self.is_measuring = true;
+            // A thread that comes late keeps the reading from before the start: its wait counts.
+            if self.usage_from.is_none() || now <= measured_from {
+                self.usage_from = Some(self.reading());
+            }
         }
         if self.usage.is_none() && now >= self.recorder.end() {
             self.take_usage();
@@ -453,7 +462,7 @@ impl<L: Lane> Worker<L> {
     }
 
     fn take_usage(&mut self) {
-        let from = self.usage_from.as_ref();
+        let from = self.usage_from.as_ref().filter(|_| self.is_measuring);
         self.usage = from.map(|from| self.reading().since(from));
     }
 

