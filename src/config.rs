@@ -81,6 +81,11 @@ impl Default for RuntimeConfig {
 }
 
 impl RuntimeConfig {
+    /// Whether loops help each other out at all.
+    pub(crate) fn is_rescuing(&self) -> bool {
+        self.rescue && self.loops > 1
+    }
+
     /// Refuses what no runtime can be built from; the message names the setting and its range.
     pub(crate) fn validate(&self) -> Result<(), BuildError> {
         let complain = |what: String| Err(BuildError::Config(what));

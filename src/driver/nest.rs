@@ -10,7 +10,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use crate::driver::Driver;
 
-/// One per loop that keeps watch, made when it is first needed.
+/// One per loop, where loops help each other.
 #[derive(Debug)]
 pub(crate) struct Nest {
     epoll: OwnedFd,

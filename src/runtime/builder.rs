@@ -8,6 +8,7 @@ use core_affinity::CoreId;
 use crate::config::{Pin, RuntimeConfig, TurnBudget};
 use crate::driver::Driver;
 use crate::driver::clock::{Clock, ManualClock};
+use crate::driver::nest::Nest;
 use crate::error::BuildError;
 use crate::runtime::background::BackgroundRuntime;
 use crate::runtime::lent::Runtime;
@@ -153,8 +154,10 @@ impl Assembly {
         let mut remotes = Vec::new();
         let mut seats = Vec::new();
         for core in cores {
-            let driver = Driver::new(clock.clone(), &config.budget)
-                .map_err(|error| BuildError::Os("make the selector of a loop", error))?;
+            let no_selector = |error| BuildError::Os("make the selector of a loop", error);
+            let driver = Driver::new(clock.clone(), &config.budget).map_err(no_selector)?;
+            let nest = config.is_rescuing().then(|| Nest::new(&driver));
+            let nest = nest.transpose().map_err(no_selector)?;
             let driver = Arc::new(driver);
             if let Some(manual) = &builder.clock {
                 let driver = Arc::downgrade(&driver);
@@ -165,7 +168,7 @@ impl Assembly {
                 }));
             }
             let deque = LocalDeque::new();
-            remotes.push(Remote::new(driver, &deque));
+            remotes.push(Remote::new(driver, &deque, nest));
             seats.push(Some((deque, core)));
         }
         let shared = Arc::new(Shared {

@@ -25,7 +25,6 @@ use std::time::Duration;
 
 use crate::driver::TimerTarget;
 use crate::driver::alarm::NEVER;
-use crate::driver::nest::Nest;
 use crate::driver::selector::Batch;
 use crate::scheduler::pulse::Beat;
 use crate::scheduler::ready::Message;
@@ -67,7 +66,6 @@ pub(super) struct Lookout {
     helped_at: Cell<u64>,
     /// How many loops are known to be stuck.
     stuck: Cell<usize>,
-    pub(super) nest: RefCell<Option<Nest>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -232,17 +230,8 @@ impl Worker {
     /// From now on an event of the stuck loop ends the sleep of this one. False if the system has no descriptor for
     /// it: then the limit of the sleep has to do.
     fn watch_over(&self, remote: &Remote) -> bool {
-        let mut nest = self.lookout.nest.borrow_mut();
-        if nest.is_none() {
-            match Nest::new(self.driver()) {
-                Ok(new) => *nest = Some(new),
-                Err(error) => {
-                    tracing::debug!(%error, "no selector for the watch");
-                    return false;
-                }
-            }
-        }
-        let added = nest.as_ref().map(|nest| nest.add(&remote.driver));
+        let nest = self.remote().nest.as_ref();
+        let added = nest.map(|nest| nest.add(&remote.driver));
         let is_added = matches!(added, Some(Ok(())));
         if is_added {
             self.lookout.stuck.set(self.lookout.stuck.get() + 1);
@@ -252,7 +241,7 @@ impl Worker {
 
     /// It moves again.
     fn leave_alone(&self, remote: &Remote) {
-        if let Some(nest) = &*self.lookout.nest.borrow() {
+        if let Some(nest) = &self.remote().nest {
             let removed = nest.remove(&remote.driver);
             removed.expect("it was added, and its descriptor lives as long as the runtime");
             self.lookout.stuck.set(self.lookout.stuck.get() - 1);
@@ -276,6 +265,7 @@ impl Worker {
         let mut due = std::mem::take(&mut intake_parts.due);
         if victim.driver.is_timer_due() {
             victim.driver.take_due(&mut due);
+            self.counters().timers_fired.add(due.len() as u64);
         }
         for target in due.drain(..) {
             match target {

@@ -16,6 +16,7 @@ use send_wrapper::SendWrapper;
 use crate::atomics::{AtomicU64, Ordering};
 use crate::config::RuntimeConfig;
 use crate::driver::Driver;
+use crate::driver::nest::Nest;
 use crate::scheduler::context;
 use crate::scheduler::counters::Counters;
 use crate::scheduler::deque::{LocalDeque, SharedQueue};
@@ -69,6 +70,8 @@ pub(crate) struct Shared {
 pub(crate) struct Remote {
     pub(crate) driver: Arc<Driver>,
     pub(crate) stealer: Stealer<Runnable>,
+    /// Where the loop sleeps while it watches over others. Used by the home loop only.
+    pub(crate) nest: Option<Nest>,
     pub(crate) inbox: Inbox<Message>,
     pub(crate) members: Members,
     /// Written by the home loop only.
@@ -80,10 +83,11 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    pub(crate) fn new(driver: Arc<Driver>, deque: &LocalDeque) -> Self {
+    pub(crate) fn new(driver: Arc<Driver>, deque: &LocalDeque, nest: Option<Nest>) -> Self {
         Remote {
             driver,
             stealer: deque.stealer(),
+            nest,
             inbox: Inbox::new(),
             members: Members::default(),
             counters: CachePadded::default(),
@@ -101,7 +105,7 @@ impl Shared {
 
     /// Whether loops help each other out at all.
     pub(crate) fn is_rescuing(&self) -> bool {
-        self.config.rescue && self.loops.len() > 1
+        self.config.is_rescuing()
     }
 
     /// Ends the sleep of loop `id`, if it sleeps.

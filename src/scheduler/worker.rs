@@ -271,14 +271,18 @@ impl Worker {
         } else {
             self.counters().parks.add(1);
             self.counters().polls.add(1);
-            let limit = limit.min(self.sleep_limit());
+            // A loop that is turned by a foreign one may rest for long in between: it keeps no watch.
+            let limit = match limit {
+                NEVER => self.sleep_limit(),
+                hosted => hosted,
+            };
             let mut intake = self.intake.borrow_mut();
             let Intake {
                 collected, wakers, ..
             } = &mut *intake;
             let still_idle = || idle.is_idle(self.id());
-            let nest = self.lookout.nest.borrow();
-            let nest = nest.as_ref().filter(|_| self.lookout.knows_stuck());
+            let nest = self.remote().nest.as_ref();
+            let nest = nest.filter(|_| self.lookout.knows_stuck());
             let driver = self.driver();
             events = driver.park(limit, nest, still_idle, collected, wakers);
         }
