@@ -6,6 +6,7 @@ use std::future::pending;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::ops::ControlFlow;
+use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
@@ -76,7 +77,7 @@ fn loop_16_run_05_a_foreign_loop_hosts_ours_beside_sockets_of_its_own() {
         let mut theirs = mio::net::TcpListener::bind(any).expect("a free port");
         let their_address = theirs.local_addr().expect("it is bound");
         let registry = poll.registry();
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(&runtime));
+        let fd = runtime.as_fd().as_raw_fd();
         registry
             .register(&mut SourceFd(&fd), OURS, mio::Interest::READABLE)
             .expect("an epoll descriptor can be polled");
@@ -377,4 +378,13 @@ fn loop_16_no_wake_up_of_a_host_is_lost_among_many() {
         caller.join().expect("every call was answered");
         end(runtime);
     }
+}
+
+#[test]
+fn loop_13_the_selector_is_the_platforms_best_without_being_asked_for() {
+    let runtime = lent(1);
+    let fd = runtime.as_fd().as_raw_fd();
+    let link = std::fs::read_link(format!("/proc/self/fd/{fd}")).expect("it is open");
+    assert_eq!(link.to_str(), Some("anon_inode:[eventpoll]"));
+    end(runtime);
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+mod conformance;
 mod planted;
 mod rules;
 mod text;
@@ -142,6 +143,17 @@ fn architecture_tree_matches_the_disk() {
     let mut disk = files_under(TREE);
     disk.retain(|path| !path.starts_with("benches/") || path.matches('/').count() == 1);
     assert_none(&rules::tree(&read("docs/ARCHITECTURE.md"), &disk));
+}
+
+#[test]
+fn conformance_names_tests_that_exist() {
+    let mut tests = BTreeSet::new();
+    for path in files_under(&["src", "bins", "tests"]) {
+        if path.ends_with(".rs") {
+            tests.extend(conformance::functions(&read(&path)));
+        }
+    }
+    assert_none(&conformance::offences(&read("docs/CONFORMANCE.md"), &tests));
 }
 
 /// Holds every source file against a rule and fails with all offences at once.
