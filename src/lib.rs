@@ -137,3 +137,8 @@ pub use crate::transport::{
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// And those of the guide for users of asyncio.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/ASYNCIO.md")]
+struct FromAsyncio;

@@ -3,6 +3,7 @@
 //! What happens behind it is in [`connection`](super::connection).
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -237,6 +238,21 @@ impl Transport {
     /// The loop it lives on.
     pub fn local_loop(&self) -> &LocalLoop {
         &self.connection.local
+    }
+}
+
+/// Equal are the clones of one transport, so that a list of them can be searched for one.
+impl PartialEq for Transport {
+    fn eq(&self, other: &Transport) -> bool {
+        Rc::ptr_eq(&self.connection, &other.connection)
+    }
+}
+
+impl Eq for Transport {}
+
+impl Hash for Transport {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Rc::as_ptr(&self.connection).hash(state);
     }
 }
 
