@@ -135,6 +135,15 @@ impl<T, V, E> Future for Gather<T, V, E> {
     }
 }
 
+/// Members are cancelled in the order of their handles, as in asyncio; the set has an order of its own.
+impl<T, V, E> Drop for Gather<T, V, E> {
+    fn drop(&mut self) {
+        let mut live: Vec<_> = std::mem::take(&mut self.live).into_iter().collect();
+        live.sort_unstable_by_key(|member| member.index);
+        live.into_iter().for_each(drop);
+    }
+}
+
 /// Values wait in a list, not pinned.
 impl<T, V, E> Unpin for Gather<T, V, E> {}
 
