@@ -8,7 +8,6 @@ newer. Prints `python X.Y`, then for each scenario its name in brackets and its 
 import asyncio
 import contextlib
 import errno
-import functools
 import os
 import re
 import socket
@@ -400,6 +399,15 @@ class Stage:
         values = [await task for task in asyncio.as_completed([self.named[name] for name in names])]
         self.log("as_completed -> " + " ".join(values))
 
+    async def step_group(self, *names):
+        try:
+            async with asyncio.TaskGroup() as group:
+                for name in names:
+                    group.create_task(self.body(name))
+            self.log("group ended")
+        except* Failure as failures:
+            self.log(f"group failed {len(failures.exceptions)}")
+
     # -- one-loop primitives
 
     def act_semaphore(self, name, permits):
@@ -608,7 +616,12 @@ def connected(family, addr):
 
 async def set_up(stage):
     loop, (side, *options) = stage.loop, stage.scenario.side
-    factory = functools.partial(BufferedActor if "buffered" in options else Actor, stage)
+    reacts_to_factory = any(event == "factory" for event, *_ in stage.scenario.reactions)
+
+    def factory():
+        stage.react("factory")
+        return BufferedActor(stage) if "buffered" in options else Actor(stage)
+
     inet, unix = (socket.AF_INET, ("127.0.0.1", 0)), socket.AF_UNIX
     if side == "server":
         server = await loop.create_server(factory, "127.0.0.1", 0)
@@ -652,7 +665,7 @@ async def set_up(stage):
             stage.reader, stage.writer = await asyncio.open_connection(*listening.getsockname(), **limit)
             stage.peer, _ = listening.accept()
         stage.transport = stage.writer.transport
-    if side not in ("loop", "stream"):
+    if side not in ("loop", "stream") and not reacts_to_factory:
         await stage.step_wait("made")
     if stage.peer:
         os.set_blocking(stage.peer.fileno(), False)

@@ -37,7 +37,10 @@ impl Stage {
         make: fn(&Rc<Stage>) -> P,
     ) -> io::Result<Option<Server>> {
         let (local, stage) = (&self.local, Rc::clone(self));
-        let factory = move || make(&stage);
+        let factory = move || {
+            stage.happened("factory", 1);
+            make(&stage)
+        };
         let mut server = None;
         let socket_file = std::env::temp_dir().join(format!(
             "garland-traces-{}-{:p}",
@@ -86,7 +89,9 @@ impl Stage {
             other => return Err(io::Error::other(format!("no side is called {other}"))),
         };
         *self.peer.borrow_mut() = Some(peer);
-        if self.scenario.side[0] != "stream" {
+        let mut reactions = self.scenario.reactions.iter();
+        let is_made = !reactions.any(|reaction| reaction.event == "factory");
+        if is_made && self.scenario.side[0] != "stream" {
             self.until("made", 1).await;
         }
         Ok(server)

@@ -2,14 +2,15 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
 use garland::sync::{Event, Queue, Semaphore};
 use garland::{
-    CancelHandle, DoneCallback, FutError, JoinError, JoinHandle, LoopFuture, Promise, When,
-    as_completed, gather, gather_all, sleep, wait, wait_for, yield_now,
+    CancelHandle, DoneCallback, FutError, JoinError, JoinHandle, LoopFuture, Promise, TaskGroup,
+    When, as_completed, gather, gather_all, sleep, wait, wait_for, yield_now,
 };
 
 use crate::scenario::number;
@@ -165,10 +166,21 @@ impl Stage {
     }
 
     fn spawn(self: &Rc<Self>, name: &str) {
-        let (stage, body) = (Rc::clone(self), name.to_owned());
-        // Boxed: the body of a task may spawn another one.
-        let body: Pin<Box<dyn Future<Output = String>>> = Box::pin(async move {
-            let actions = stage.scenario.tasks.get(&body).expect("a task: line");
+        let handle = self.local.spawn_local(self.body(name));
+        let cancel = handle.cancel_handle().expect("it has not been awaited");
+        let task = Task {
+            handle: Some(handle),
+            cancel,
+        };
+        let mut tasks = self.futures.tasks.borrow_mut();
+        tasks.insert(name.to_owned(), task);
+    }
+
+    /// What a task does. Boxed, for it may spawn another one.
+    fn body(self: &Rc<Self>, name: &str) -> Pin<Box<dyn Future<Output = String>>> {
+        let (stage, name) = (Rc::clone(self), name.to_owned());
+        Box::pin(async move {
+            let actions = stage.scenario.tasks.get(&name).expect("a task: line");
             let mut guards = Guards(Rc::clone(&stage), Vec::new());
             for action in actions {
                 match action.as_slice() {
@@ -181,21 +193,26 @@ impl Stage {
                 }
             }
             "none".to_owned()
+        })
+    }
+
+    /// Tasks that end together.
+    async fn group(self: &Rc<Self>, names: &[&str]) {
+        let bodies: Vec<_> = names.iter().map(|name| self.body(name)).collect();
+        let ended = TaskGroup::<Infallible>::scope(|group| async move {
+            for body in bodies {
+                group.spawn_local(async { Ok(body.await) });
+            }
+            Ok(())
         });
-        let handle = self.local.spawn_local(body);
-        let cancel = handle.cancel_handle().expect("it has not been awaited");
-        let task = Task {
-            handle: Some(handle),
-            cancel,
-        };
-        self.futures
-            .tasks
-            .borrow_mut()
-            .insert(name.to_owned(), task);
+        match ended.await {
+            Ok(()) => self.log("group ended"),
+            Err(failed) => self.log(&format!("group failed {}", failed.errors.len())),
+        }
     }
 
     /// False: it is not an action that waits for futures.
-    pub(crate) async fn step_on_future(&self, action: &[&str]) -> bool {
+    pub(crate) async fn step_on_future(self: &Rc<Self>, action: &[&str]) -> bool {
         let all = &self.futures;
         let take = |names: &[&str]| -> Vec<_> { names.iter().map(|name| all.take(name)).collect() };
         match action {
@@ -240,6 +257,7 @@ impl Stage {
                 }
                 self.log(&format!("as_completed -> {}", values.join(" ")));
             }
+            ["group", names @ ..] => self.group(names).await,
             ["acquire", name] => named(&all.semaphores, name).acquire().await.forget(),
             ["event_wait", name] => named(&all.events, name).wait().await,
             ["put", name, value] => {

@@ -26,6 +26,7 @@
 //!   `stream` (a reader and a writer of `open_connection`; a number behind it is the reader's limit),
 //!   `loop` (no connection). `side server buffered`: with a buffered protocol.
 //! - `on EVENT: actions`: what is done inside each such call-back; `once EVENT:` inside the first.
+//!   With `on factory:`, which is no line of a trace, the script does not wait for the connection.
 //! - `task NAME: actions`: what a task of this name does, when it is spawned.
 //! - `differs ROW: why`, and garland's trace in lines that begin with `|`: here the two must differ.
 //!   `since 3.12 ROW: why`: with an older Python they must differ, else not.
@@ -57,6 +58,7 @@
 //! | `peer send D`, `peer read N`, `peer read all`, `peer shutdown`, `peer close`, `peer reset` | the other end, a plain socket |
 //! | `yield`, `turns N`, `sleep MS` | |
 //! | `await NAME`, `gather`, `gather_all`, `wait_first`, `wait_exception`, `as_completed NAMES` | each task is awaited once |
+//! | `group NAMES` | starts these tasks in a group, and waits for it |
 //! | `wait_all MS NAMES`, `wait_for MS NAME` | |
 //! | `acquire`, `event_wait`, `put QUEUE VALUE`, `get QUEUE` | |
 //! | `read N`, `read_all`, `readline`, `readexactly N`, `readuntil D`, `drain`, `wait_closed`, `at_eof` | streams |
@@ -89,6 +91,7 @@ mod scenario;
 mod stage;
 mod verdict;
 
+use std::collections::HashSet;
 use std::error::Error;
 use std::fs;
 use std::io;
@@ -113,6 +116,7 @@ const SETTLE: usize = 4;
 
 fn main() -> ExitCode {
     quieten_refusals();
+    verdict::catches_what_is_planted();
     match run(std::env::args().skip(1).collect()) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_wrong) => ExitCode::FAILURE,
@@ -128,6 +132,9 @@ fn run(args: Vec<String>) -> Result<usize, Box<dyn Error>> {
     let is_list = args.iter().any(|arg| arg == "--list");
     let words = args.into_iter().filter(|arg| !arg.starts_with('-'));
     let (given, names): (Vec<_>, Vec<_>) = words.partition(|arg| Path::new(arg).is_file());
+    if let Some(missing) = names.iter().find(|name| name.ends_with(".trace")) {
+        return Err(format!("there is no file {missing}").into());
+    }
     let is_shown = !given.is_empty();
     let files = match is_shown {
         true => given.into_iter().map(PathBuf::from).collect(),
@@ -136,6 +143,10 @@ fn run(args: Vec<String>) -> Result<usize, Box<dyn Error>> {
     let mut scenarios = Vec::new();
     for file in &files {
         scenarios.extend(parse(&file.to_string_lossy(), &fs::read_to_string(file)?)?);
+    }
+    let mut seen = HashSet::new();
+    if let Some(twice) = scenarios.iter().find(|one| !seen.insert(one.name.clone())) {
+        return Err(format!("{}: the name is taken", twice.place).into());
     }
     scenarios.retain(|one| names.is_empty() || names.iter().any(|name| one.name.contains(name)));
     if is_list {

@@ -132,7 +132,8 @@ impl Stage {
         self.happened(name, data.len());
     }
 
-    fn happened(self: &Rc<Self>, name: &str, count: usize) {
+    /// Counts an event and plays the reactions to it.
+    pub(crate) fn happened(self: &Rc<Self>, name: &str, count: usize) {
         *self.counts.borrow_mut().entry(name.to_owned()).or_default() += count;
         let scenario = Rc::clone(&self.scenario);
         for (index, reaction) in scenario.reactions.iter().enumerate() {

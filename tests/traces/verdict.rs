@@ -1,6 +1,6 @@
 //! Whether the traces of a scenario are as they should be, and the two of them side by side.
 
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, parse};
 
 /// What the two loops did in one scenario.
 pub(crate) struct Traces<'a> {
@@ -56,4 +56,47 @@ impl Traces<'_> {
         }
         text
     }
+}
+
+/// A comparison that cannot fail is worth nothing: each of these must be judged as it says.
+pub(crate) fn catches_what_is_planted() {
+    let lines = |text: &str| -> Vec<String> { text.split(' ').map(str::to_owned).collect() };
+    let judged = |garland: [&str; 2], asyncio: &str, file: &str| {
+        let scenario = parse("planted", &format!("[planted]\n{file}"));
+        let scenario = scenario.expect("it is one").pop().expect("just one");
+        let traces = Traces {
+            garland: garland.map(lines),
+            asyncio: Some(&lines(asyncio)),
+        };
+        traces.judge(&scenario, (3, 11)).is_ok()
+    };
+    let same = ["made lost"; 2];
+    assert!(judged(same, "made lost", ""));
+    assert!(!judged(same, "made eof lost", ""), "another trace");
+    assert!(!judged(same, "made", ""), "a shorter one");
+    assert!(
+        !judged(["made lost", "lost made"], "made lost", ""),
+        "two loops"
+    );
+    assert!(
+        !judged(["! late"; 2], "! late", ""),
+        "a mistake on both sides"
+    );
+    let differs = "differs X: why\n| made\n| lost";
+    assert!(judged(same, "made", differs));
+    assert!(!judged(same, "made lost", differs), "it does not differ");
+    assert!(
+        !judged(["made"; 2], "lost", differs),
+        "not the trace in the file"
+    );
+    let since = |version: &str| format!("since {version} X: why\n| made\n| lost");
+    assert!(judged(same, "made", &since("3.12")));
+    assert!(
+        !judged(same, "made lost", &since("3.12")),
+        "this one is older"
+    );
+    assert!(
+        !judged(same, "made", &since("3.11")),
+        "this one is new enough"
+    );
 }
