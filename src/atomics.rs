@@ -23,14 +23,13 @@ pub(crate) use std::sync::{
 };
 
 #[cfg(garland_loom)]
-#[allow(
-    unused_imports,
-    reason = "one vocabulary for every pure file, whichever of them are in use"
-)]
 pub(crate) use loom::sync::{
-    Arc, Mutex, MutexGuard,
-    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+    Mutex, MutexGuard,
+    atomic::{Ordering, fence},
 };
+
+#[cfg(garland_loom)]
+pub(crate) use stepwise::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
 
 /// A flag of std's in both builds: no model has signals, and their handlers know no other.
 pub(crate) use std::sync::atomic::AtomicBool as SignalFlag;
@@ -89,7 +88,7 @@ std::thread_local! {
     /// The fence the running model does without.
     static REMOVED: std::cell::Cell<Option<Fence>> = const { std::cell::Cell::new(None) };
     /// What the fences of the running model store to, so that loom sees them as steps.
-    static FENCE_ORDER: std::cell::RefCell<Option<std::rc::Rc<AtomicU8>>> =
+    static FENCE_ORDER: std::cell::RefCell<Option<std::rc::Rc<loom::sync::atomic::AtomicU8>>> =
         const { std::cell::RefCell::new(None) };
 }
 
@@ -97,7 +96,7 @@ std::thread_local! {
 #[cfg(all(test, garland_loom))]
 pub(crate) fn explore(model: impl Fn() + Send + Sync + 'static) {
     loom::model(move || {
-        FENCE_ORDER.set(Some(std::rc::Rc::new(AtomicU8::new(0))));
+        FENCE_ORDER.set(Some(std::rc::Rc::new(loom::sync::atomic::AtomicU8::new(0))));
         model();
         FENCE_ORDER.set(None);
     });
@@ -117,4 +116,53 @@ pub(crate) fn without_fence(name: Fence, model: impl FnOnce()) {
     REMOVED.set(Some(name));
     let _put_back = PutBack;
     model();
+}
+
+/// loom's atomics, with each access made a step of its own.
+///
+/// loom tries two accesses the other way round only if it takes them to depend on each other, and it asks that
+/// about the last access of an atomic alone. A thread that loads and then changes, as each `fetch_update` does,
+/// hides behind its own load that another thread has loaded before: no execution in which that thread sees the
+/// change is ever tried. The store in front of each access depends on every other such store, so that all
+/// orders of the accesses are tried; nobody reads it.
+#[cfg(garland_loom)]
+mod stepwise {
+    use std::ops::Deref;
+
+    use loom::sync::atomic;
+
+    use crate::atomics::Ordering;
+
+    pub(crate) type AtomicBool = Stepwise<atomic::AtomicBool>;
+    pub(crate) type AtomicU8 = Stepwise<atomic::AtomicU8>;
+    pub(crate) type AtomicU32 = Stepwise<atomic::AtomicU32>;
+    pub(crate) type AtomicU64 = Stepwise<atomic::AtomicU64>;
+    pub(crate) type AtomicUsize = Stepwise<atomic::AtomicUsize>;
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Stepwise<A> {
+        step: atomic::AtomicU8,
+        atomic: A,
+    }
+
+    impl<A> Stepwise<A> {
+        pub(crate) fn new<V>(value: V) -> Self
+        where
+            A: From<V>,
+        {
+            Stepwise {
+                step: atomic::AtomicU8::new(0),
+                atomic: A::from(value),
+            }
+        }
+    }
+
+    impl<A> Deref for Stepwise<A> {
+        type Target = A;
+
+        fn deref(&self) -> &A {
+            self.step.store(1, Ordering::Relaxed);
+            &self.atomic
+        }
+    }
 }

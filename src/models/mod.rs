@@ -17,6 +17,21 @@
 //! The models share things by std's `Arc`: counting references is not what they are about, and loom's own
 //! `Arc` turns the panic of a mutant into an abort of the test run.
 //!
+//! # How to write one
+//!
+//! - Take atomics from `atomics.rs`, and begin with `explore`: loom alone leaves executions out. It reverses two
+//!   accesses only if it takes them to depend on each other, and compares with the last access alone, so a thread
+//!   that loads before it changes (`fetch_update`, a compare-exchange loop) is never seen to have been first by who
+//!   loads beside it. It takes a fence and the access before it for one step. `Stepwise` and `fence_at` make
+//!   all of these steps (M0 shows it).
+//! - Let a word that several threads write be changed by read-modify-writes alone. Next to a plain store loom does not
+//!   know that nothing comes between what a read-modify-write reads and what it writes, and tries executions that no
+//!   machine has: a later load may miss what a fence shows it. Such a model fails for no reason, or its mutant does.
+//! - No more than six changes of a word that matter to who reads late: loom forgets all but the last seven values.
+//! - [`Notify`](loom::sync::Notify) keeps one notification, as an eventfd; a wait may end once without cause, after which
+//!   that thread reads no value again that a newer one has replaced. It synchronises all who notify at one time, so
+//!   nothing that the model is about may hang on a bell.
+//!
 //! # What they do not show
 //!
 //! - Orders with more preemptions than `LOOM_MAX_PREEMPTIONS`, threads beyond the two or three of a model.
@@ -27,11 +42,14 @@
 
 pub(crate) mod stub;
 
+mod m0_steps;
 mod m1_post_against_park;
 mod m2_leave_search;
+mod m3_readiness;
 mod m4_generation;
 mod m5_alarm;
 mod m6_watch;
 mod m7_task_word;
 mod m8_shutdown;
-mod m9_host;
+// M9 is the mutants of all the others.
+mod m10_host;

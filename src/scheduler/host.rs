@@ -11,7 +11,7 @@
 //! has to come at once, and when a host comes is not ours to say; movable tasks of the other loops
 //! never wait for it. Instead it announces itself in a word of its own, under the same fences: set the
 //! word, F2, look at the queues; push, F1, read the word. Whoever claims it writes its wake-up
-//! descriptor, once, which makes the selector's descriptor readable. The model is `models/m9_host.rs`.
+//! descriptor, once, which makes the selector's descriptor readable. The model is `models/m10_host.rs`.
 
 use std::ops::ControlFlow;
 use std::rc::Rc;
@@ -27,19 +27,22 @@ use crate::scheduler::worker::{Stage, Worker};
 pub(crate) struct Host {
     /// Set by loop 0, cleared by whoever claims it and by loop 0. What a claimer pushed is guarded by the
     /// locks of the queues; the order between word and queues is that of F1 and F2.
+    ///
+    /// Never a plain store: one would do, but only for swaps does loom know that nothing comes between what
+    /// they read and what they write.
     waits: AtomicBool,
 }
 
 impl Host {
     /// By loop 0, when it has nothing to do. It looks at its queues after that.
     pub(crate) fn announce(&self) {
-        self.waits.store(true, Ordering::Relaxed);
+        self.waits.swap(true, Ordering::Relaxed);
         fence_at(Fence::F2);
     }
 
     /// By loop 0, before a turn, and when it wakes its host itself.
     pub(crate) fn withdraw(&self) {
-        self.waits.store(false, Ordering::Relaxed);
+        self.waits.swap(false, Ordering::Relaxed);
     }
 
     /// After a push and F1. True: the caller must unpark loop 0.

@@ -1,7 +1,7 @@
-//! M9: a post against a loop that rests in a foreign one (fences F1 and F2).
+//! M10: posts against a loop that rests in a foreign one (fences F1 and F2).
 //!
-//! The host turns the loop only when its descriptor says so. No execution may end with the item in the queue and
-//! the host asleep. One item: several posts in a row are left to the stress tests of `tests/it/hosted.rs`.
+//! The host turns the loop only when its descriptor says so. No execution may end with an item in the queue and
+//! the host asleep.
 
 use std::sync::Arc;
 
@@ -52,11 +52,15 @@ impl Hosted {
         self.wake_host();
     }
 
-    /// The host: a turn, a rest, until the item has run.
-    fn turn_until_work(&self, look_again: bool) {
+    /// The host: a turn, a rest, until all items have run.
+    fn turn_until(&self, items: usize, look_again: bool) {
+        let mut ran = 0;
         loop {
             self.host.withdraw();
-            if self.queue.steal().is_some() {
+            while self.queue.steal().is_some() {
+                ran += 1;
+            }
+            if ran == items {
                 return;
             }
             self.host.announce();
@@ -69,44 +73,54 @@ impl Hosted {
     }
 }
 
-fn post_against_a_host(post: fn(&Hosted, usize), look_again: bool) {
+fn posts_against_a_host(items: usize, post: fn(&Hosted, usize), look_again: bool) {
     explore(move || {
         let hosted = Arc::new(Hosted::new());
         let host = {
             let hosted = Arc::clone(&hosted);
-            thread::spawn(move || hosted.turn_until_work(look_again))
+            thread::spawn(move || hosted.turn_until(items, look_again))
         };
-        post(&hosted, 7);
+        (0..items).for_each(|item| post(&hosted, item));
         host.join().expect("the host does not panic");
     });
 }
 
 #[test]
 fn a_host_sees_every_post() {
-    post_against_a_host(Hosted::post, true);
+    posts_against_a_host(1, Hosted::post, true);
 }
 
 #[test]
 fn a_host_sees_every_message() {
-    post_against_a_host(Hosted::post_message, true);
+    posts_against_a_host(1, Hosted::post_message, true);
+}
+
+#[test]
+fn a_host_sees_every_one_of_two_posts() {
+    posts_against_a_host(2, Hosted::post, true);
+}
+
+#[test]
+fn a_host_sees_every_one_of_two_messages() {
+    posts_against_a_host(2, Hosted::post_message, true);
 }
 
 #[test]
 #[should_panic(expected = "deadlock")]
 fn mutant_without_f1_loses_a_post() {
-    without_fence(Fence::F1, || post_against_a_host(Hosted::post, true));
+    without_fence(Fence::F1, || posts_against_a_host(1, Hosted::post, true));
 }
 
 #[test]
 #[should_panic(expected = "deadlock")]
 fn mutant_without_f2_loses_a_post() {
-    without_fence(Fence::F2, || post_against_a_host(Hosted::post, true));
+    without_fence(Fence::F2, || posts_against_a_host(1, Hosted::post, true));
 }
 
 #[test]
 #[should_panic(expected = "deadlock")]
 fn mutant_without_f1_loses_a_message() {
-    let posts = || post_against_a_host(Hosted::post_message, true);
+    let posts = || posts_against_a_host(1, Hosted::post_message, true);
     without_fence(Fence::F1, posts);
 }
 
@@ -114,5 +128,5 @@ fn mutant_without_f1_loses_a_message() {
 #[test]
 #[should_panic(expected = "deadlock")]
 fn mutant_without_the_look_after_the_announcement_loses_a_post() {
-    post_against_a_host(Hosted::post, false);
+    posts_against_a_host(1, Hosted::post, false);
 }
