@@ -118,6 +118,57 @@ fn the_watch_is_handed_over(steps: Steps) {
     });
 }
 
+/// Loop 0 begins to run while loops 1 and 2, all the others, fall asleep.
+fn two_sleep_while_one_begins(steps: Steps) {
+    explore(move || {
+        let loops = Arc::new(Loops::new());
+        let sleepers = [1, 2].map(|id| {
+            let loops = Arc::clone(&loops);
+            thread::spawn(move || {
+                loops.sleep_and_look(id, steps);
+                // The model ends with the rescue: the other need not sleep on.
+                loops.bells[3 - id].notify();
+            })
+        });
+        loops.hog(0, steps);
+        for sleeper in sleepers {
+            sleeper.join().expect("a sleeper does not panic");
+        }
+    });
+}
+
+/// Loop 0 runs; loop 2 keeps watch and is not turned any more, as loop 0 of a program whose host is busy; loop 1
+/// falls asleep.
+fn the_watch_ends(end: fn(&Loops, usize)) {
+    explore(move || {
+        let loops = Arc::new(Loops::new());
+        loops.pulses[0].beat();
+        assert_eq!(loops.watch.fall_asleep(2, false, || false), Sleep::Watch);
+        let sleeper = {
+            let loops = Arc::clone(&loops);
+            thread::spawn(move || loops.sleep_and_look(1, PRODUCTION))
+        };
+        end(&loops, 2);
+        loops.rescued.wait();
+        sleeper.join().expect("the sleeper does not panic");
+    });
+}
+
+#[test]
+fn one_of_two_sleepers_watches_who_begins_to_run() {
+    two_sleep_while_one_begins(PRODUCTION);
+}
+
+#[test]
+fn who_is_not_turned_any_more_is_followed() {
+    the_watch_ends(|loops, id| {
+        loops.pulses[id].rest();
+        if loops.watch.is_kept_by(id) {
+            loops.leave(id);
+        }
+    });
+}
+
 #[test]
 fn who_begins_to_run_is_watched() {
     one_sleeps_while_one_begins(PRODUCTION);
@@ -168,4 +219,30 @@ fn mutant_that_looks_before_it_says_that_it_sleeps_is_not_woken() {
         },
         ..PRODUCTION
     });
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn mutant_without_f4_of_two_sleepers_leaves_a_loop_unwatched() {
+    without_fence(Fence::F4Sleep, || two_sleep_while_one_begins(PRODUCTION));
+}
+
+/// A pulse that rests between two turns: who falls asleep in the gap takes the loop for one that sleeps too.
+#[test]
+#[should_panic(expected = "deadlock")]
+fn mutant_that_rests_between_two_turns_is_unwatched() {
+    one_sleeps_while_one_begins(Steps {
+        begin: |loops, id| {
+            (PRODUCTION.begin)(loops, id);
+            loops.pulses[id].rest();
+            loops.pulses[id].beat();
+        },
+        ..PRODUCTION
+    });
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn mutant_that_keeps_a_watch_it_does_not_stand_hands_nothing_over() {
+    the_watch_ends(|loops, id| loops.pulses[id].rest());
 }

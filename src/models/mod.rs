@@ -48,6 +48,7 @@ mod m2_leave_search;
 mod m3_readiness;
 mod m4_generation;
 mod m5_alarm;
+mod m5_stolen_timer;
 mod m6_watch;
 mod m7_task_word;
 mod m8_shutdown;

@@ -60,6 +60,7 @@ impl Worker {
         self.turn(&mut || {}, limit);
         // A turn that found nothing may count as a searcher still: nobody is to rely on it now.
         self.leave_search();
+        self.end_of_run();
         let stopped = self.stopping.take();
         self.rest();
         Ok(match stopped {

@@ -8,7 +8,8 @@
 
 use crate::atomics::{AtomicU64, Ordering};
 
-/// Set while user code runs; cleared when the turn ends.
+/// Set by the first beat after a sleep; cleared before the next one, and when nobody turns the loop. Not between
+/// two turns: who fell asleep just then would take the loop for one that sleeps, and no later beat would tell it.
 const RUNNING: u64 = 1;
 /// Set by a program that knows it will hold its loop for long; cleared when it says so, or by the next beat.
 const LONG: u64 = 1 << 1;
@@ -35,7 +36,7 @@ impl Pulse {
         self.word.store(next, Ordering::Relaxed);
     }
 
-    /// By the home loop, when no user code runs any more.
+    /// By the home loop, when it is about to sleep, or is not turned any more.
     pub(crate) fn rest(&self) {
         let word = self.word.load(Ordering::Relaxed);
         self.word.store(word & !(RUNNING | LONG), Ordering::Relaxed);
@@ -54,7 +55,7 @@ impl Pulse {
 }
 
 impl Beat {
-    /// User code runs.
+    /// The loop is awake.
     pub(crate) fn is_running(self) -> bool {
         self.0 & RUNNING != 0
     }
@@ -75,7 +76,7 @@ mod tests {
     use crate::scheduler::pulse::Pulse;
 
     #[test]
-    fn a_loop_between_two_turns_is_not_running() {
+    fn a_loop_that_sleeps_is_not_running() {
         let pulse = Pulse::default();
         assert!(!pulse.look().is_running());
         pulse.beat();

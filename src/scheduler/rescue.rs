@@ -60,8 +60,6 @@ pub(super) struct Lookout {
     next_look: Cell<Option<NextLook>>,
     /// Looks in a row that saw nothing move.
     quiet: Cell<u32>,
-    /// Set between falling asleep and the next user code.
-    has_slept: Cell<bool>,
     /// When it last looked although it was busy.
     helped_at: Cell<u64>,
     /// How many loops are known to be stuck.
@@ -94,8 +92,8 @@ impl Worker {
         if !self.shared().is_rescuing() {
             return NEVER;
         }
+        self.remote().pulse.rest();
         let lookout = &self.lookout;
-        lookout.has_slept.set(true);
         let rested = lookout.quiet.get() >= RESTED_AFTER;
         let sleep = self
             .shared()
@@ -157,10 +155,23 @@ impl Worker {
 
     /// Before user code: another loop has to keep watch now, if all that are parked sleep deeply.
     pub(super) fn begin_to_run(&self) {
-        self.remote().pulse.beat();
-        if !self.lookout.has_slept.replace(false) {
-            return;
+        let pulse = &self.remote().pulse;
+        let has_slept = !pulse.look().is_running();
+        pulse.beat();
+        if has_slept && self.shared().is_rescuing() {
+            self.leave_watch();
         }
+    }
+
+    /// After the last turn of a run: nobody turns this loop any more, so it keeps no watch either.
+    pub(super) fn end_of_run(&self) {
+        self.remote().pulse.rest();
+        if self.shared().watch.is_kept_by(self.id()) {
+            self.leave_watch();
+        }
+    }
+
+    fn leave_watch(&self) {
         if let Some(id) = self.shared().watch.leave(self.id()) {
             self.shared().wake(id);
         }
@@ -174,9 +185,12 @@ impl Worker {
         }
     }
 
-    /// It is over.
+    /// It is over. A loop that closes drops guards too, and is not to look as if it ran.
     pub(crate) fn end_long(&self) {
-        self.remote().pulse.beat();
+        let pulse = &self.remote().pulse;
+        if pulse.look().is_running() {
+            pulse.beat();
+        }
     }
 
     /// A busy loop too must look at the others now and then: with all of them busy nobody would help.
@@ -251,35 +265,47 @@ impl Worker {
     /// One poll of the other's selector, and its timers that have come due.
     fn rescue(self: &Rc<Self>, id: usize) {
         self.counters().rescues.add(1);
+        self.counters().polls.add(1);
         let victim = &self.shared().loops[id];
         let mut intake = self.intake.borrow_mut();
         let intake_parts = &mut *intake;
-        victim.driver.poll_now(
+        let events = victim.driver.poll_now(
             Batch::Busy,
             &mut intake_parts.collected,
             &mut intake_parts.wakers,
         );
+        self.counters().events.add(events as u64);
+        let mut is_sent = false;
         for (key, ready) in intake_parts.collected.local.drain(..) {
-            send_home(victim, Message::Io(key, ready));
+            is_sent |= send_home(victim, Message::Io(key, ready));
         }
         let mut due = std::mem::take(&mut intake_parts.due);
         if victim.driver.is_timer_due() {
             victim.driver.take_due(&mut due);
             self.counters().timers_fired.add(due.len() as u64);
         }
+        self.counters().timers_fired.add(due.len() as u64);
         for target in due.drain(..) {
             match target {
                 TimerTarget::Task(waker) => intake_parts.wakers.push(waker),
-                TimerTarget::Local(key) => send_home(victim, Message::Timer(key)),
+                TimerTarget::Local(key) => is_sent |= send_home(victim, Message::Timer(key)),
             }
         }
         intake_parts.due = due;
         drop(intake);
+        // It was stuck when this loop looked, and may sleep by now, without what was sent to it.
+        if is_sent {
+            self.shared().wake(id);
+        }
+        // Or it rests in a foreign loop, and this poll has taken what made its descriptor readable.
+        if !victim.pulse.look().is_running() {
+            victim.driver.unpark();
+        }
         self.wake_collected();
     }
 }
 
-/// The home is stuck, so it need not be woken. If it is closing, what the message names is gone.
-fn send_home(victim: &Remote, message: Message) {
-    drop(victim.inbox.push(message));
+/// False if the home is closing: what the message names is gone.
+fn send_home(victim: &Remote, message: Message) -> bool {
+    victim.inbox.push(message).is_ok()
 }

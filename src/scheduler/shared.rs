@@ -108,10 +108,12 @@ impl Shared {
         self.config.is_rescuing()
     }
 
-    /// Ends the sleep of loop `id`, if it sleeps.
+    /// Ends the sleep of loop `id`, if it sleeps, or has its host turn it, if it rests there.
     pub(crate) fn wake(&self, id: usize) {
         if self.idle.claim(id) {
             self.unpark(id);
+        } else {
+            self.wake_host(id);
         }
     }
 
@@ -171,11 +173,7 @@ impl Home {
     /// Sends to this loop and ends its sleep; a closed loop gives the message back.
     pub(crate) fn send(&self, message: Message) -> Result<(), Message> {
         self.remote().inbox.push(message)?;
-        if self.shared.idle.claim(self.id) {
-            self.shared.unpark(self.id);
-        } else {
-            self.shared.wake_host(self.id);
-        }
+        self.shared.wake(self.id);
         Ok(())
     }
 

@@ -14,7 +14,8 @@
 //! - W3 this loop has been at rest for long: give the watch back, set the deep bit; fence F4; somebody else keeps
 //!   watch, or no pulse runs: [`Sleep::Deep`]. Neither: take the bit back, W1 or W2
 //!
-//! **Leave** ([`Watch::leave`]), by a loop that has left idle and has set its pulse running
+//! **Leave** ([`Watch::leave`]), by a loop that has left idle and has set its pulse running, which it stays until the
+//! loop sleeps again; and by a loop that keeps watch and is not turned any more
 //! - V1 give the watch back; fence F4; nobody keeps watch and a deep bit is set: wake that loop, which then takes
 //!   the watch over
 //!
@@ -112,8 +113,13 @@ impl Watch {
         Some(deep.trailing_zeros() as usize)
     }
 
+    /// Asked by loop `id` about itself.
+    pub(crate) fn is_kept_by(&self, id: usize) -> bool {
+        self.watcher.load(Ordering::Relaxed) == id + 1
+    }
+
     fn give_back(&self, id: usize) {
-        if self.watcher.load(Ordering::Relaxed) == id + 1 {
+        if self.is_kept_by(id) {
             self.watcher.store(NOBODY, Ordering::Relaxed);
         }
     }

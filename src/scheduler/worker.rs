@@ -135,6 +135,7 @@ impl Worker {
         loop {
             self.turn(root, NEVER);
             if self.stopping.take() {
+                self.end_of_run();
                 return Ok(());
             }
         }
@@ -194,7 +195,6 @@ impl Worker {
         self.run_ready(root);
         self.run_movable();
         self.in_user_code.set(false);
-        self.remote().pulse.rest();
         self.help_now_and_then();
     }
 
