@@ -53,11 +53,12 @@ impl Host {
 }
 
 impl Worker {
-    /// Makes one turn, which waits until `limit` at the latest, and rests. `Break` if the loop was stopped.
+    /// Makes one turn that brings something, or waits for one until `limit`, and rests. `Break` if the loop was
+    /// stopped.
     pub(crate) fn run_once(self: &Rc<Self>, limit: u64) -> Result<ControlFlow<()>, LoopError> {
         let _entered = context::enter(self)?;
         self.leave_rest();
-        self.turn(&mut || {}, limit);
+        while !self.turn(&mut || {}, limit) && self.driver().clock().now_ns() < limit {}
         // A turn that found nothing may count as a searcher still: nobody is to rely on it now.
         self.leave_search();
         self.end_of_run();

@@ -75,12 +75,14 @@ impl Worker {
         }
     }
 
-    pub(super) fn append_due_timers(self: &Rc<Self>) {
+    /// False if none is due.
+    pub(super) fn append_due_timers(self: &Rc<Self>) -> bool {
         if !self.driver().is_timer_due() {
-            return;
+            return false;
         }
         let mut due = std::mem::take(&mut self.intake.borrow_mut().due);
         self.driver().take_due(&mut due);
+        let has_fired = !due.is_empty();
         self.counters().timers_fired.add(due.len() as u64);
         for target in due.drain(..) {
             match target {
@@ -95,5 +97,6 @@ impl Worker {
             }
         }
         self.intake.borrow_mut().due = due;
+        has_fired
     }
 }

@@ -133,7 +133,7 @@ impl Worker {
         let _entered = context::enter(self)?;
         self.leave_rest();
         loop {
-            self.turn(root, NEVER);
+            let _brought: bool = self.turn(root, NEVER);
             if self.stopping.take() {
                 self.end_of_run();
                 return Ok(());
@@ -151,8 +151,9 @@ impl Worker {
     }
 
     /// One turn: take in what is ready, from here or elsewhere, or sleep until something is, or until
-    /// `limit`; then run what was there when the taking-in ended, and a bounded number of movable tasks.
-    pub(super) fn turn(self: &Rc<Self>, root: &mut dyn FnMut(), limit: u64) {
+    /// `limit`; then run what was there when the taking-in ended, and a bounded number of movable tasks. False if
+    /// it brought nothing: a sleep may also end in vain, or for the sake of the other loops.
+    pub(super) fn turn(self: &Rc<Self>, root: &mut dyn FnMut(), limit: u64) -> bool {
         self.counters().turns.add(1);
 
         // 1. Nothing to do here: look for work on the other loops.
@@ -172,7 +173,7 @@ impl Worker {
         // 3. Behind what the events made ready: messages, timers that have come due, and one task of
         //    outsiders, so that those are not starved.
         self.append_messages();
-        self.append_due_timers();
+        let has_fired = self.append_due_timers();
         if let Some(task) = self.shared().injector.pop() {
             self.deque.push(task);
         }
@@ -180,7 +181,8 @@ impl Worker {
         // 4. Whoever has work is no longer searching, and says so before any user code runs: one slow
         //    callback must not silence every notification. What this loop cannot begin at once is
         //    announced, once for the whole batch.
-        if self.has_work() {
+        let has_work = self.has_work();
+        if has_work {
             self.leave_search();
             self.begin_to_run();
         }
@@ -196,6 +198,7 @@ impl Worker {
         self.run_movable();
         self.in_user_code.set(false);
         self.help_now_and_then();
+        has_work || has_fired || self.last_batch.get() > 0
     }
 
     /// Anything this loop could run now, or a stop to obey: it must not sleep.

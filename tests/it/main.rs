@@ -18,6 +18,7 @@ mod failures;
 mod callbacks;
 mod stealing;
 mod stuck_loop;
+mod stuck_storm;
 mod wakeups;
 mod shutdown;
 mod hosted;

@@ -1,0 +1,186 @@
+//! Loops that are stuck again and again, at random, for one to three milliseconds, under sockets and timers: with
+//! rescue and stealing each on and off, nothing is lost and nothing happens twice.
+//!
+//! `GARLAND_STRESS=10` makes it ten times as long; `GARLAND_SEED` repeats a run.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use futures_lite::future::poll_once;
+use garland::{JoinHandle, LocalLoop, LoopHandle, RuntimeStats, TcpStream};
+
+use crate::support::{LIMIT, builder, end_background, join, receive};
+
+/// Sockets per loop.
+const CLIENTS: usize = 4;
+/// Tasks, and as many chains of callbacks, per loop.
+const SLEEPERS: usize = 4;
+/// Rounds of each of them.
+const ROUNDS: u32 = 30;
+
+fn stress() -> u32 {
+    let factor = std::env::var("GARLAND_STRESS").ok();
+    let factor = factor.map(|text| text.parse().expect("GARLAND_STRESS is a number"));
+    factor.unwrap_or(1)
+}
+
+fn seed() -> u64 {
+    let seed = std::env::var("GARLAND_SEED").ok();
+    let seed = seed.map(|text| text.parse().expect("GARLAND_SEED is a number"));
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    eprintln!("GARLAND_SEED={seed}");
+    seed
+}
+
+/// Movable echo tasks whose sockets are registered with `home`; the other ends.
+fn echoes(home: &LoopHandle) -> Vec<StdStream> {
+    let listener = StdListener::bind("127.0.0.1:0").expect("a port is free");
+    let addr = listener.local_addr().expect("bound");
+    (0..CLIENTS)
+        .map(|_| {
+            drop(home.spawn_on(move || echo(addr)));
+            let (client, _) = listener.accept().expect("it connects");
+            client
+                .set_read_timeout(Some(LIMIT))
+                .expect("a socket takes a limit");
+            client
+        })
+        .collect()
+}
+
+async fn echo(addr: SocketAddr) {
+    let stream = TcpStream::connect(addr).await.expect("it listens");
+    drop(garland::spawn(async move {
+        let mut buf = [0; 64];
+        while let Ok(count @ 1..) = stream.read(&mut buf).await {
+            stream
+                .write_all(&buf[..count])
+                .await
+                .expect("the client reads");
+        }
+    }));
+}
+
+/// Keeps a request under way on each of its sockets.
+fn exchange(mut clients: Vec<StdStream>) {
+    for round in 0..ROUNDS * stress() {
+        for client in &mut clients {
+            client.write_all(&round.to_le_bytes()).expect("open");
+        }
+        for client in &mut clients {
+            let mut back = [0; 4];
+            client.read_exact(&mut back).expect("answered in time");
+            assert_eq!(back, round.to_le_bytes());
+        }
+    }
+}
+
+/// A movable task of sleeps, each second of which is given up, wherever it is by then.
+fn sleeper(home: &LoopHandle, rng: &mut fastrand::Rng) -> JoinHandle<u32> {
+    let mut rng = rng.fork();
+    home.spawn(async move {
+        let mut slept = 0;
+        for _ in 0..ROUNDS * stress() {
+            garland::sleep(Duration::from_micros(rng.u64(..2_000))).await;
+            slept += 1;
+            let mut given_up = Box::pin(garland::sleep(Duration::from_micros(rng.u64(..500))));
+            let _due_already = poll_once(&mut given_up).await;
+            garland::yield_now().await;
+        }
+        slept
+    })
+}
+
+/// A chain of callbacks of `home`, each beside one that is cancelled by it, if it comes in time. `ended` counts the
+/// links that ran, and those that were cancelled or ran.
+fn chain(left: u32, rng: fastrand::Rng, ended: Arc<[AtomicU64; 2]>, done: mpsc::Sender<()>) {
+    let local = LocalLoop::current().expect("a callback runs on a loop");
+    let mut rng = rng;
+    if left == 0 {
+        return done.send(()).expect("the test waits");
+    }
+    let beside = Arc::clone(&ended);
+    let other = local.call_later(Duration::from_micros(rng.u64(..2_000)), move || {
+        beside[1].fetch_add(1, Ordering::Relaxed);
+    });
+    local.call_later(Duration::from_micros(rng.u64(..2_000)), move || {
+        ended[0].fetch_add(1, Ordering::Relaxed);
+        if other.cancel() {
+            ended[1].fetch_add(1, Ordering::Relaxed);
+        }
+        chain(left - 1, rng, ended, done);
+    });
+}
+
+/// Holds random loops until told to stop.
+fn hold_loops(handle: &LoopHandle, loops: usize, mut rng: fastrand::Rng, over: &AtomicBool) {
+    while !over.load(Ordering::Acquire) {
+        let span = Duration::from_micros(rng.u64(1_000..3_000));
+        let hog = move || {
+            let begun = Instant::now();
+            while begun.elapsed() < span {
+                std::hint::spin_loop();
+            }
+        };
+        let home = handle.on(rng.usize(..loops));
+        drop(home.call_soon_threadsafe(hog).expect("open"));
+        thread::sleep(Duration::from_micros(rng.u64(..4_000)));
+    }
+}
+
+fn storm(loops: usize, rescue: bool, steal: bool) -> RuntimeStats {
+    let mut rng = fastrand::Rng::with_seed(seed());
+    let runtime = builder(loops).rescue(rescue).steal(steal).start();
+    let runtime = runtime.expect("a runtime can be started");
+    let handle = runtime.handle();
+    let clients: Vec<_> = (0..loops).map(|id| echoes(&handle.on(id))).collect();
+    let over = AtomicBool::new(false);
+    let ended = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+    let links = u64::from(ROUNDS * stress()) * (SLEEPERS * loops) as u64;
+    thread::scope(|scope| {
+        let hogs = rng.fork();
+        scope.spawn(|| hold_loops(handle, loops, hogs, &over));
+        let exchanges = clients.into_iter().map(|own| scope.spawn(|| exchange(own)));
+        let exchanges: Vec<_> = exchanges.collect();
+        let (done, are_done) = mpsc::channel();
+        let mut sleepers = Vec::new();
+        for id in (0..loops).flat_map(|id| [id; SLEEPERS]) {
+            let home = handle.on(id);
+            sleepers.push(sleeper(&home, &mut rng));
+            let (rng, ended, done) = (rng.fork(), Arc::clone(&ended), done.clone());
+            let begin = move || chain(ROUNDS * stress(), rng, ended, done);
+            drop(home.call_soon_threadsafe(begin).expect("open"));
+        }
+        for sleeper in sleepers {
+            assert_eq!(join(handle, sleeper).ok(), Some(ROUNDS * stress()));
+        }
+        for _ in 0..SLEEPERS * loops {
+            receive(&are_done, handle);
+        }
+        for exchange in exchanges {
+            exchange.join().expect("every request was answered");
+        }
+        over.store(true, Ordering::Release);
+    });
+    let stats = end_background(runtime);
+    assert_eq!(ended[0].load(Ordering::Relaxed), links, "{stats:#?}");
+    assert_eq!(ended[1].load(Ordering::Relaxed), links, "{stats:#?}");
+    stats
+}
+
+#[test]
+fn what_is_rescued_happens_once() {
+    let rescues = |stats: RuntimeStats| stats.total(|one| one.rescues);
+    let mut seen = 0;
+    for loops in [2, 4] {
+        for steal in [true, false] {
+            seen += rescues(storm(loops, true, steal));
+            assert_eq!(rescues(storm(loops, false, steal)), 0);
+        }
+    }
+    assert!(seen > 0, "no loop was ever stuck for long enough");
+}
