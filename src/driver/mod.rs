@@ -159,13 +159,6 @@ impl Driver {
         }
     }
 
-    /// No more news of a descriptor. Closing it says the same, unless it has a duplicate somewhere:
-    /// what the selector watches is what both of them stand for.
-    pub(crate) fn unwatch(&self, fd: impl AsFd) -> io::Result<()> {
-        let fd = fd.as_fd().as_raw_fd();
-        self.registry.deregister(&mut SourceFd(&fd))
-    }
-
     pub(crate) fn slots(&self) -> &Slots {
         &self.slots
     }

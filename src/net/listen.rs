@@ -52,6 +52,7 @@ pub(crate) struct Common {
     pub(crate) backlog: u32,
     pub(crate) max_connections: usize,
     pub(crate) start_serving: bool,
+    pub(crate) balance: bool,
 }
 
 impl Default for Common {
@@ -60,6 +61,7 @@ impl Default for Common {
             backlog: BACKLOG,
             max_connections: usize::MAX,
             start_serving: true,
+            balance: true,
         }
     }
 }
@@ -186,6 +188,15 @@ impl ListenOptions {
     #[must_use]
     pub fn start_serving(mut self, start_serving: bool) -> Self {
         self.common.start_serving = start_serving;
+        self
+    }
+
+    /// Whether a loop that accepts a connection gives it to another, if it would otherwise have more
+    /// than that one by one and 12 %. Nothing has been made for it then; once it has begun it never
+    /// moves. Default: yes; otherwise it stays where the kernel's hash of the client's address puts it.
+    #[must_use]
+    pub fn balance(mut self, balance: bool) -> Self {
+        self.common.balance = balance;
         self
     }
 

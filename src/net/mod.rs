@@ -19,7 +19,9 @@ pub(crate) mod batch;
 
 pub(crate) mod server;
 pub(crate) mod serve;
+pub(crate) mod listener;
 pub(crate) mod accept;
+pub(crate) mod placement;
 
 pub(crate) mod foreign;
 pub(crate) mod watch;

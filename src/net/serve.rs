@@ -1,36 +1,27 @@
-//! The server of the task model: one accept task for each loop and address, one task a connection.
+//! The server of the task model: one task a connection.
 //!
-//! The accept task is movable: a listener's event makes it ready, and whichever loop runs it becomes
-//! the home of the connections it accepts.
+//! Accepting is the listener's matter ([`listener`](super::listener)).
 
-use std::any::Any;
-use std::future::{Future, poll_fn};
-use std::io;
-use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use atomic_waker::AtomicWaker;
 use pin_project_lite::pin_project;
 
-use crate::driver::Registration;
 use crate::error::NetError;
-use crate::net::accept::{ACCEPTS_PER_TURN, AcceptError, Backoff, FULL_PAUSE};
-use crate::net::listen::{Bound, ListenOptions, ListenSocket};
-use crate::net::server::{ListenerGuard, OpenGuard, Server, ServerCore};
-use crate::net::socket;
+use crate::net::listen::{Bound, ListenOptions};
+use crate::net::listener::{Accepted, Greet, Homes, serve};
+use crate::net::server::{OpenGuard, Server, ServerCore};
 use crate::net::stream::Stream;
-use crate::net::tcp::{TcpStream, poll_accept};
+use crate::net::tcp::TcpStream;
 use crate::net::unix::{UnixListenOptions, UnixStream};
-use crate::runtime::{LocalLoop, LoopHandle, spawn, yield_now};
-use crate::time::sleep;
+use crate::runtime::{LocalLoop, LoopHandle, spawn};
 
 impl LoopHandle {
     /// Serves TCP in the task model: `handler` is called for each connection, and its future becomes
-    /// a movable task. One listener a loop shares the port; the kernel spreads connections over them.
+    /// a movable task. One listener a loop shares the port; the kernel spreads connections over them,
+    /// and a loop that gets too many [gives some away](ListenOptions::balance).
     ///
     /// Returns once it listens. It serves until [`Server::close`] or the end of the runtime.
     ///
@@ -65,7 +56,7 @@ impl LoopHandle {
         handler: H,
     ) -> Result<Server, NetError>
     where
-        H: Fn(TcpStream) -> F + Clone + Send + Sync + 'static,
+        H: Fn(TcpStream) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         let bound = listen.into().bind(self.loops())?;
@@ -73,7 +64,7 @@ impl LoopHandle {
     }
 
     /// The same for Unix sockets. All loops accept from one queue, and the loop that comes first
-    /// takes a connection.
+    /// takes a connection, unless it has too many.
     ///
     /// # Errors
     /// A path that cannot be bound.
@@ -83,7 +74,7 @@ impl LoopHandle {
         handler: H,
     ) -> Result<Server, NetError>
     where
-        H: Fn(UnixStream) -> F + Clone + Send + Sync + 'static,
+        H: Fn(UnixStream) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         let bound = listen.into().bind(self.loops())?;
@@ -93,184 +84,31 @@ impl LoopHandle {
 
 fn serve_on<S, H, F>(
     handle: &LoopHandle,
-    mut bound: Bound,
+    bound: Bound,
     of_kind: fn(Stream) -> S,
     handler: H,
 ) -> Result<Server, NetError>
 where
     S: 'static,
-    H: Fn(S) -> F + Clone + Send + Sync + 'static,
+    H: Fn(S) -> F + Send + Sync + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
     let everyone = handle.clone();
     // Each connection sees, when it is polled, that it is to end.
-    let core = ServerCore::new(&bound, Box::new(move |_core, _how| everyone.wake_tasks()));
-    for id in (0..handle.loops()).rev() {
-        let sockets = bound.take_last();
-        let (home, handler) = (handle.on(id), handler.clone());
-        core.on_start(Box::new(move |core| {
-            for socket in sockets {
-                let name = socket.name.clone();
-                socket.listen(bound.common.backlog)?;
-                let registered = home.register(socket);
-                let socket = registered.map_err(|error| NetError::new("register", &name, error))?;
-                let handler = handler.clone();
-                let listener = TaskListener::new(socket, core);
-                let serving = listener.run(move |stream| handler(of_kind(stream)));
-                if home.spawn(serving).id().is_none() {
-                    return Err(NetError::closed("serve on", &name));
-                }
-            }
-            Ok(())
+    let end_clients = Box::new(move |_core: &Arc<ServerCore>, _how| everyone.wake_tasks());
+    let core = ServerCore::new(&bound, end_clients);
+    let greet: Arc<Greet> = Arc::new(move |_here: &LocalLoop, accepted: Accepted| {
+        let stream = Stream::register(accepted.socket)?;
+        let connection = handler(of_kind(stream));
+        // Detached: it ends by itself, or with the runtime.
+        drop(spawn(Serving {
+            connection,
+            clients_ended: accepted.clients_ended,
+            open: accepted.open,
         }));
-    }
-    Server::of(core, bound.common)
-}
-
-/// What a listener meets next.
-enum Next {
-    Connection(OwnedFd, OpenGuard),
-    /// As many connections are open as may be.
-    Full,
-    Failed(io::Error),
-}
-
-/// The listener of one loop.
-struct TaskListener {
-    socket: Registration<ListenSocket>,
-    core: Arc<ServerCore>,
-    /// Woken by `Server::close`.
-    closed: Arc<AtomicWaker>,
-    _guard: ListenerGuard,
-}
-
-impl TaskListener {
-    fn new(socket: Registration<ListenSocket>, core: &Arc<ServerCore>) -> Self {
-        let closed = Arc::new(AtomicWaker::new());
-        let closer = Arc::clone(&closed);
-        core.on_close(Box::new(move || closer.wake()));
-        TaskListener {
-            socket,
-            core: Arc::clone(core),
-            closed,
-            _guard: core.add_listener(),
-        }
-    }
-
-    async fn run<H, F>(self, handler: H)
-    where
-        H: Fn(Stream) -> F,
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let mut backoff = Backoff::new();
-        let mut accepted_in_turn = 0;
-        while let Some(next) = poll_fn(|cx| self.poll_next(cx)).await {
-            let pause = match next {
-                Next::Connection(fd, open) => {
-                    backoff.reset();
-                    self.hand_over(fd, open, &handler);
-                    None
-                }
-                Next::Full => Some(FULL_PAUSE),
-                Next::Failed(error) => {
-                    self.core.count_error();
-                    match AcceptError::of(&error) {
-                        AcceptError::Next | AcceptError::WouldBlock => None,
-                        // SRV-10: what waits cannot be taken, and closing gives a descriptor back.
-                        AcceptError::Pause if self.core.is_closing() => return,
-                        AcceptError::Pause => Some(backoff.take()),
-                        AcceptError::Fatal => {
-                            tracing::error!(%error, name = %self.socket.io().name, "listener broken");
-                            return;
-                        }
-                    }
-                }
-            };
-            if let Some(pause) = pause {
-                self.core.count_pause();
-                self.rest(pause).await;
-            }
-            accepted_in_turn += 1;
-            if accepted_in_turn % ACCEPTS_PER_TURN == 0 {
-                yield_now().await;
-            }
-        }
-    }
-
-    /// The next connection; `None` when the server closes and the queue is empty.
-    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Next>> {
-        self.closed.register(cx.waker());
-        let Some(place) = self.core.reserve() else {
-            return Poll::Ready(Some(Next::Full));
-        };
-        let accepted = match poll_accept(&self.socket, cx) {
-            Poll::Ready(accepted) => accepted,
-            Poll::Pending if self.core.is_closing() => {
-                // The queue itself is asked: the loop that would tell of a connection may be stuck,
-                // or not have looked since it came (MC-08).
-                match socket::accept(self.socket.io()) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        return Poll::Ready(None);
-                    }
-                    accepted => accepted,
-                }
-            }
-            Poll::Pending => return Poll::Pending,
-        };
-        Poll::Ready(Some(match accepted {
-            Ok((fd, _peer)) => Next::Connection(fd, place.open()),
-            Err(error) => Next::Failed(error),
-        }))
-    }
-
-    /// Waits until there may be room again, or the server closes.
-    async fn rest(&self, first: Duration) {
-        self.pause(first).await;
-        while self.core.is_full() && !self.core.is_closing() {
-            self.pause(FULL_PAUSE).await;
-        }
-    }
-
-    async fn pause(&self, pause: Duration) {
-        let mut timer = pin!(sleep(pause));
-        poll_fn(|cx| {
-            self.closed.register(cx.waker());
-            if self.core.is_closing() {
-                return Poll::Ready(());
-            }
-            timer.as_mut().poll(cx)
-        })
-        .await;
-    }
-
-    fn hand_over<H, F>(&self, fd: OwnedFd, open: OpenGuard, handler: &H)
-    where
-        H: Fn(Stream) -> F,
-        F: Future<Output = ()> + Send + 'static,
-    {
-        match Stream::register(fd) {
-            Ok(stream) => match catch_unwind(AssertUnwindSafe(|| handler(stream))) {
-                // Detached: it ends by itself, or with the runtime.
-                Ok(connection) => drop(spawn(Serving {
-                    connection,
-                    clients_ended: self.core.clients_ended(),
-                    open,
-                })),
-                // SRV-11: that connection is closed, serving goes on.
-                Err(payload) => report_panic(payload),
-            },
-            Err(error) => {
-                self.core.count_error();
-                tracing::warn!(%error, "an accepted connection could not be registered");
-            }
-        }
-    }
-}
-
-fn report_panic(payload: Box<dyn Any + Send>) {
-    let local = LocalLoop::current();
-    let local = local.expect("a listener is a task, and tasks run on loops");
-    local.report_panic(payload);
+        Ok(())
+    });
+    serve(Homes::All(handle.clone()), bound, core, greet)
 }
 
 pin_project! {

@@ -1,5 +1,6 @@
-//! A server as its owner sees it: addresses, counts, starting and ending. What its listeners do is
-//! decided by the task model ([`serve`](super::serve)) or by the transports above.
+//! A server as its owner sees it: addresses, counts, starting and ending. What its listeners do is in
+//! [`listener`](super::listener); what becomes of a connection is decided by the task model
+//! ([`serve`](super::serve)) or by the transports above.
 //!
 //! ```text
 //!   bound ──start_serving()──> serving ──close()──> closing ──accept queues empty──> closed
@@ -13,12 +14,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crossbeam_utils::CachePadded;
 use event_listener::{Event, EventListener, Listener};
 
 use crate::atomics::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::error::NetError;
 use crate::net::listen::{Bound, Common};
 use crate::net::name::SocketName;
+use crate::net::placement::better_home;
 
 /// A running server: one listener for each loop and address. Clones are the same server, on any
 /// thread.
@@ -44,6 +47,11 @@ pub struct ServerStats {
     pub accept_errors: u64,
     /// Times a listener paused, for want of descriptors or at the limit of connections.
     pub accept_pauses: u64,
+    /// Connections that the loop which accepted them gave to one that had fewer.
+    pub handed_over: u64,
+    /// Connections that were offered to another loop and taken back, for that one did not come to
+    /// them in time: it is stuck, or the machine is busy.
+    pub taken_back: u64,
     /// Listeners that are not closed.
     pub listeners: u64,
 }
@@ -266,6 +274,10 @@ pub(crate) struct ServerCore {
     accepted: AtomicU64,
     accept_errors: AtomicU64,
     accept_pauses: AtomicU64,
+    handed_over: AtomicU64,
+    taken_back: AtomicU64,
+    /// Loops give connections to each other.
+    is_balancing: bool,
     end_clients: ClientEnder,
     live: Mutex<Live>,
     /// Notified when the last listener or connection is gone, and by `close`.
@@ -301,6 +313,9 @@ impl ServerCore {
             accepted: AtomicU64::new(0),
             accept_errors: AtomicU64::new(0),
             accept_pauses: AtomicU64::new(0),
+            handed_over: AtomicU64::new(0),
+            taken_back: AtomicU64::new(0),
+            is_balancing: bound.common.balance,
             end_clients,
             live: Mutex::new(Live {
                 phase: Phase::Bound,
@@ -371,6 +386,14 @@ impl ServerCore {
         self.accept_pauses.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn count_hand_over(&self) {
+        self.handed_over.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_taken_back(&self) {
+        self.taken_back.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Changes whenever the clients there are shall end.
     pub(crate) fn clients_ended(&self) -> u32 {
         self.clients_ended.load(Ordering::Acquire)
@@ -432,6 +455,8 @@ impl ServerCore {
             closed: live.closed,
             accept_errors: self.accept_errors.load(Ordering::Relaxed),
             accept_pauses: self.accept_pauses.load(Ordering::Relaxed),
+            handed_over: self.handed_over.load(Ordering::Relaxed),
+            taken_back: self.taken_back.load(Ordering::Relaxed),
             listeners: live.listeners,
         }
     }
@@ -479,11 +504,12 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Counts a connection in, until the guard is dropped.
-    pub(crate) fn open(self) -> OpenGuard {
+    /// Counts a connection in, until the guard is dropped, as one of this share.
+    pub(crate) fn open(self, share: &Arc<Share>) -> OpenGuard {
         self.core.accepted.fetch_add(1, Ordering::Relaxed);
         self.core.lock().open += 1;
-        OpenGuard(Arc::clone(&self.core))
+        share.open.fetch_add(1, Ordering::Relaxed);
+        OpenGuard(Arc::clone(share))
     }
 }
 
@@ -495,21 +521,68 @@ impl Drop for Place {
     }
 }
 
-/// One open connection of a server.
+/// What one loop has of a server. Counted by reference, for each loop apart.
 #[derive(Debug)]
-pub(crate) struct OpenGuard(Arc<ServerCore>);
+pub(crate) struct Share {
+    core: Arc<ServerCore>,
+    /// Connections open. Written by any loop, a plain count; read by those that accept.
+    open: CachePadded<AtomicU64>,
+}
+
+/// The shares of all loops that a server has connections on.
+#[derive(Debug)]
+pub(crate) struct Shares(Box<[Arc<Share>]>);
+
+impl Shares {
+    pub(crate) fn new(core: &Arc<ServerCore>, loops: usize) -> Self {
+        let share = |_| {
+            Arc::new(Share {
+                core: Arc::clone(core),
+                open: CachePadded::default(),
+            })
+        };
+        Shares((0..loops).map(share).collect())
+    }
+
+    /// A server of one loop has one share, whatever the number of that loop.
+    pub(crate) fn of(&self, id: usize) -> &Arc<Share> {
+        &self.0[id % self.0.len()]
+    }
+
+    /// S11: the loop that should have the connection which loop `here` has accepted and counted; `None` if it may
+    /// keep it.
+    pub(crate) fn better_home(&self, here: usize, rng: &mut fastrand::Rng) -> Option<usize> {
+        let is_balancing = self.0.len() > 1 && self.0[0].core.is_balancing;
+        let load = |id: usize| self.0[id].open.load(Ordering::Relaxed);
+        is_balancing
+            .then(|| better_home(here, self.0.len(), load, rng))
+            .flatten()
+    }
+}
+
+/// One open connection of a server. As small as a reference, for every connection has one.
+#[derive(Debug)]
+pub(crate) struct OpenGuard(Arc<Share>);
 
 impl OpenGuard {
     pub(crate) fn server(&self) -> &Arc<ServerCore> {
-        &self.0
+        &self.0.core
+    }
+
+    /// Counts it for another loop.
+    pub(crate) fn move_to(&mut self, share: &Arc<Share>) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        share.open.fetch_add(1, Ordering::Relaxed);
+        self.0 = Arc::clone(share);
     }
 }
 
 impl Drop for OpenGuard {
     fn drop(&mut self) {
-        let mut live = self.0.lock();
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        let mut live = self.server().lock();
         live.open -= 1;
         live.closed += 1;
-        self.0.announce(live);
+        self.server().announce(live);
     }
 }

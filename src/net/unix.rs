@@ -27,7 +27,8 @@ use crate::time::sleep;
 
 /// Where and how a server of Unix sockets listens.
 ///
-/// All loops accept from one queue: the loop that comes first takes a connection and keeps it.
+/// All loops accept from one queue: the loop that comes first takes a connection, and keeps it unless it
+/// has [too many](crate::ListenOptions::balance).
 ///
 /// ```
 /// use garland::UnixListenOptions;
@@ -97,6 +98,13 @@ impl UnixListenOptions {
     #[must_use]
     pub fn start_serving(mut self, start_serving: bool) -> Self {
         self.common.start_serving = start_serving;
+        self
+    }
+
+    /// See [`ListenOptions::balance`](crate::ListenOptions::balance).
+    #[must_use]
+    pub fn balance(mut self, balance: bool) -> Self {
+        self.common.balance = balance;
         self
     }
 

@@ -205,11 +205,6 @@ impl LocalLoop {
         self.driver().rewatch(fd, Target::Local(key), writes)
     }
 
-    /// Ends what `watch_io` began, for a descriptor that may have duplicates.
-    pub(crate) fn unwatch_io(&self, fd: impl AsFd) -> io::Result<()> {
-        self.driver().unwatch(fd)
-    }
-
     /// The handlers of all sockets of callbacks on this loop.
     pub(crate) fn io_handlers(&self) -> Vec<Rc<dyn IoHandler>> {
         self.worker.io_handlers()

@@ -1,34 +1,33 @@
-//! `create_server`: listeners whose connections get a protocol.
+//! `create_server`: servers whose connections get a protocol.
 //!
-//! A listener lives on one loop, and so do the connections that it accepts (MC-07).
+//! Accepting is the listener's matter; here is what it finds on the loop that is to be a connection's home: the factory
+//! of the server, which is made and called there only, and so need not be `Send`. Connections stay on
+//! that loop (MC-07).
 
 use std::any::Any;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::os::fd::OwnedFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::HashMap;
+use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
 
 use crate::error::NetError;
-use crate::net::accept::{ACCEPTS_PER_TURN, AcceptError, Backoff, FULL_PAUSE};
-use crate::net::listen::{Bound, ListenOptions, ListenSocket};
-use crate::net::server::{EndClients, ListenerGuard, OpenGuard, Server, ServerCore};
-use crate::net::{SocketName, UnixListenOptions, socket};
+use crate::net::listen::{Bound, ListenOptions};
+use crate::net::listener::{Accepted, Greet, Homes, serve};
+use crate::net::server::{EndClients, Server, ServerCore};
+use crate::net::{SocketName, UnixListenOptions};
 use crate::runtime::{IoHandler, IoKey, LocalLoop, LoopHandle, Ready};
 use crate::transport::connection::Connection;
 use crate::transport::protocol::Protocol;
-
-/// Makes the protocol of each connection of one loop.
-type Factory = Rc<RefCell<dyn FnMut() -> Box<dyn Protocol>>>;
 
 impl LoopHandle {
     /// Serves TCP in the callback model on every loop. `make` is called once on each loop and returns
     /// that loop's factory, which is called for each connection accepted there; neither the factory
     /// nor the protocols need be `Send`.
     ///
-    /// Returns once it listens. A connection stays on the loop that accepted it.
+    /// Returns once it listens. The loop that accepts a connection keeps it, unless it has
+    /// [too many](ListenOptions::balance); from then on it stays where it is.
     ///
     /// # Errors
     /// An address that cannot be bound; then nothing listens.
@@ -46,7 +45,7 @@ impl LoopHandle {
     }
 
     /// The same for Unix sockets. All loops accept from one queue, and the loop that comes first
-    /// takes a connection.
+    /// takes a connection, unless it has too many.
     ///
     /// # Errors
     /// A path that cannot be bound; then nothing listens.
@@ -129,7 +128,7 @@ impl LocalLoop {
 
 fn serve_on_every_loop<M, G, P>(
     handle: &LoopHandle,
-    mut bound: Bound,
+    bound: Bound,
     make: M,
 ) -> Result<Server, NetError>
 where
@@ -137,28 +136,25 @@ where
     G: FnMut() -> P + 'static,
     P: Protocol,
 {
-    let loops = (0..handle.loops()).map(|id| handle.on(id)).collect();
-    let core = new_core(&bound, loops);
-    let make = Arc::new(make);
-    let backlog = bound.common.backlog;
-    for id in (0..handle.loops()).rev() {
-        let sockets = bound.take_last();
-        let (home, make) = (handle.on(id), Arc::clone(&make));
-        core.on_start(Box::new(move |core| {
-            sockets.iter().try_for_each(|one| one.listen(backlog))?;
-            let guards: Vec<ListenerGuard> = sockets.iter().map(|_| core.add_listener()).collect();
-            let core = Arc::clone(core);
+    let loops: Vec<LoopHandle> = (0..handle.loops()).map(|id| handle.on(id)).collect();
+    let seats = Arc::new(Seats {
+        make: move |local: &LocalLoop| boxed(make(local)),
+        of_loops: loops.iter().map(|_| OnceLock::new()).collect(),
+    });
+    let core = new_core(&bound, loops.clone());
+    for home in loops {
+        let seats = Arc::clone(&seats);
+        core.on_start(Box::new(move |_core| {
             let visited = home.visit(move |local| {
-                let factory = boxed(make(local));
-                for (socket, guard) in sockets.into_iter().zip(guards) {
-                    let socket = Arc::new(socket);
-                    Listener::insert(local, socket, guard, &core, &factory).watch();
-                }
+                seats.here(local);
             });
             visited.map_err(|_dropped| NetError::closed("serve on a loop", None))
         }));
     }
-    Server::of(core, bound.common)
+    let greet: Arc<Greet> = Arc::new(move |local: &LocalLoop, accepted: Accepted| {
+        seats.here(local).connect(local, accepted)
+    });
+    serve(Homes::All(handle.clone()), bound, core, greet)
 }
 
 fn serve_on_this_loop<G, P>(
@@ -170,28 +166,16 @@ where
     G: FnMut() -> P + 'static,
     P: Protocol,
 {
-    let closed = || NetError::closed("serve on a loop", None);
     if local.worker().is_closed() {
-        return Err(closed());
+        return Err(NetError::closed("serve on a loop", None));
     }
-    let mut bound = bind()?;
+    let bound = bind()?;
     let core = new_core(&bound, vec![local.handle()]);
-    let factory = boxed(factory);
-    let backlog = bound.common.backlog;
-    for socket in bound.take_last() {
-        let socket = Arc::new(socket);
-        let guard = core.add_listener();
-        // Whoever starts the server may be on another thread, where the factory may not go: so the
-        // listener waits here, and is told by its key.
-        let listener = Listener::insert(local, Arc::clone(&socket), guard, &core, &factory);
-        let (home, key) = (local.handle(), listener.key.get());
-        core.on_start(Box::new(move |_core| {
-            socket.listen(backlog)?;
-            let told = home.visit(move |local| Listener::wake(local, key));
-            told.map_err(|_dropped| closed())
-        }));
-    }
-    Server::of(core, bound.common)
+    // Whoever starts the server may be on another thread, where the factory may not go.
+    let seat = Seat::take(local, boxed(factory));
+    let greet: Arc<Greet> =
+        Arc::new(move |local: &LocalLoop, accepted: Accepted| seat.connect(local, accepted));
+    serve(Homes::One(local.handle()), bound, core, greet)
 }
 
 /// A server with connections on these loops.
@@ -218,197 +202,117 @@ fn end_clients_here(local: &LocalLoop, core: &Arc<ServerCore>, how: EndClients) 
     }
 }
 
+/// Makes the protocol of each connection of one loop.
+type Factory = Box<dyn FnMut() -> Box<dyn Protocol>>;
+
 fn boxed<G, P>(mut factory: G) -> Factory
 where
     G: FnMut() -> P + 'static,
     P: Protocol,
 {
-    Rc::new(RefCell::new(move || -> Box<dyn Protocol> {
-        Box::new(factory())
-    }))
+    Box::new(move || -> Box<dyn Protocol> { Box::new(factory()) })
 }
 
-/// The listener of one loop.
-struct Listener {
-    local: LocalLoop,
-    socket: RefCell<Option<(Arc<ListenSocket>, ListenerGuard)>>,
-    core: Arc<ServerCore>,
-    factory: Factory,
-    key: Cell<Option<IoKey>>,
-    /// It listens, and the selector watches it.
-    is_watched: Cell<bool>,
-    backoff: Cell<Backoff>,
-    /// A timer will look again; events meanwhile are ignored.
-    is_resting: Cell<bool>,
+/// The factories of a server on all loops.
+struct Seats<M> {
+    make: M,
+    /// By the loop's number; each is filled by that loop, on its thread.
+    of_loops: Box<[OnceLock<Seat>]>,
 }
 
-impl Listener {
-    /// Makes it known to its loop. It is watched once the socket listens.
-    fn insert(
-        local: &LocalLoop,
-        socket: Arc<ListenSocket>,
-        guard: ListenerGuard,
-        core: &Arc<ServerCore>,
-        factory: &Factory,
-    ) -> Rc<Self> {
-        let listener = Rc::new(Listener {
+impl<M: Fn(&LocalLoop) -> Factory> Seats<M> {
+    /// That of this loop. It is made when the server starts, or by a connection that was earlier.
+    fn here(&self, local: &LocalLoop) -> &Seat {
+        let place = &self.of_loops[local.id().index()];
+        match place.get() {
+            Some(seat) => seat,
+            None => {
+                let seat = Seat::take(local, (self.make)(local));
+                place.get_or_init(|| seat)
+            }
+        }
+    }
+}
+
+/// Where the factory of a server is found on one loop. May be held anywhere; when it is dropped the factory is, at home.
+struct Seat {
+    home: LoopHandle,
+    key: IoKey,
+}
+
+impl Seat {
+    fn take(local: &LocalLoop, factory: Factory) -> Self {
+        let seated = Rc::new(Seated {
             local: local.clone(),
-            socket: RefCell::new(Some((socket, guard))),
-            core: Arc::clone(core),
-            factory: Rc::clone(factory),
             key: Cell::new(None),
-            is_watched: Cell::new(false),
-            backoff: Cell::new(Backoff::new()),
-            is_resting: Cell::new(false),
+            factory: RefCell::new(factory),
         });
-        let key = Some(local.insert_io(listener.clone()));
-        listener.key.set(key);
-        let home = local.handle();
-        core.on_close(Box::new(move || {
-            if home.visit(move |local| Listener::wake(local, key)).is_err() {
-                tracing::debug!("the loop of a listener was closed before its server");
-            }
-        }));
-        listener
-    }
-
-    /// Has the listener behind `key` look at its server and its queue.
-    fn wake(local: &LocalLoop, key: Option<IoKey>) {
-        if let Some(key) = key {
-            local.requeue_io(key, Ready::READABLE);
+        let key = local.insert_io(seated.clone());
+        seated.key.set(Some(key));
+        let table = local.attachment::<SeatedHere>();
+        table.0.borrow_mut().insert(key, seated);
+        Seat {
+            home: local.handle(),
+            key,
         }
     }
 
-    fn watch(&self) {
-        self.is_watched.set(true);
-        let watched = match (self.key.get(), &*self.socket.borrow()) {
-            (Some(key), Some((socket, _))) => self.local.watch_io(socket, key),
-            _ => return,
-        };
-        if let Err(error) = watched {
-            tracing::error!(%error, "a listener could not be registered");
-            self.release();
-        }
-    }
-
-    /// Accepts up to the budget of a turn.
-    fn accept_batch(self: &Rc<Self>) {
-        for _ in 0..ACCEPTS_PER_TURN {
-            let Some(place) = self.core.reserve() else {
-                return self.rest(FULL_PAUSE);
-            };
-            let accepted = match &*self.socket.borrow() {
-                Some((listener, _)) => socket::accept(listener),
-                None => return,
-            };
-            let named = accepted.and_then(|(socket, peer)| {
-                let peer = SocketName::of_accepted(&socket, peer)?;
-                Ok((socket, peer))
-            });
-            let error = match named {
-                Ok((socket, peer)) => {
-                    self.backoff.set(Backoff::new());
-                    self.connect(socket, peer, place.open());
-                    continue;
-                }
-                Err(error) => error,
-            };
-            match AcceptError::of(&error) {
-                AcceptError::WouldBlock => return self.release_if_closing(),
-                AcceptError::Next => self.core.count_error(),
-                AcceptError::Pause => {
-                    self.core.count_error();
-                    // SRV-10: what waits cannot be taken, and closing gives a descriptor back.
-                    if self.core.is_closing() {
-                        return self.release();
-                    }
-                    let mut backoff = self.backoff.get();
-                    let pause = backoff.take();
-                    self.backoff.set(backoff);
-                    tracing::warn!(%error, ?pause, "accepting pauses");
-                    return self.rest(pause);
-                }
-                AcceptError::Fatal => {
-                    self.core.count_error();
-                    tracing::error!(%error, "a listener broke");
-                    return self.release();
-                }
-            }
-        }
-        // More may wait, and no edge will say so.
-        self.look_again();
-    }
-
-    fn connect(&self, socket: OwnedFd, peer: SocketName, open: OpenGuard) {
-        let factory = Rc::clone(&self.factory);
-        let made = catch_unwind(AssertUnwindSafe(|| (factory.borrow_mut())()));
-        match made {
-            Ok(protocol) => {
-                Connection::start(&self.local, socket, peer, protocol, Some(open));
-            }
-            // SRV-11: that connection is closed, serving goes on.
-            Err(payload) => self.local.report_panic(payload),
-        }
-    }
-
-    fn look_again(&self) {
-        Listener::wake(&self.local, self.key.get());
-    }
-
-    fn rest(self: &Rc<Self>, pause: Duration) {
-        self.core.count_pause();
-        self.is_resting.set(true);
-        let listener = Rc::clone(self);
-        self.local.call_later(pause, move || {
-            listener.is_resting.set(false);
-            listener.look_again();
-        });
-    }
-
-    fn release_if_closing(&self) {
-        if self.core.is_closing() {
-            self.release();
-        }
-    }
-
-    fn release(&self) {
-        if let Some(key) = self.key.take() {
-            self.local.remove_io(key);
-        }
-        let Some((socket, guard)) = self.socket.borrow_mut().take() else {
-            return;
-        };
-        // Not left to the closing: the loops may share the queue, and so may other processes.
-        if self.is_watched.get()
-            && let Err(error) = self.local.unwatch_io(&socket)
-        {
-            tracing::debug!(%error, name = %socket.name, "a listener was not watched");
-        }
-        // In this order: who waits for the server finds its address free.
-        drop(socket);
-        drop(guard);
+    /// At home.
+    fn connect(&self, local: &LocalLoop, accepted: Accepted) -> io::Result<()> {
+        let peer = SocketName::of_accepted(&accepted.socket, accepted.peer)?;
+        let table = local.attachment::<SeatedHere>();
+        let seated = table.0.borrow().get(&self.key).cloned();
+        let seated = seated.expect("a seat is given up when it is dropped, or its loop closes");
+        let protocol = (seated.factory.borrow_mut())();
+        Connection::start(local, accepted.socket, peer, protocol, Some(accepted.open));
+        Ok(())
     }
 }
 
-impl IoHandler for Listener {
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let key = self.key;
+        let told = self.home.visit(move |local| {
+            local.remove_io(key);
+            SeatedHere::give_up(local, key);
+        });
+        if told.is_err() {
+            tracing::debug!("a loop was closed before a server on it");
+        }
+    }
+}
+
+/// The factories of all servers on one loop.
+#[derive(Default)]
+struct SeatedHere(RefCell<HashMap<IoKey, Rc<Seated>>>);
+
+impl SeatedHere {
+    fn give_up(local: &LocalLoop, key: IoKey) {
+        let table = local.attachment::<SeatedHere>();
+        let seated = table.0.borrow_mut().remove(&key);
+        // Foreign code: not under the borrow.
+        drop(seated);
+    }
+}
+
+/// A factory, in the table of its loop so that it ends with it.
+struct Seated {
+    local: LocalLoop,
+    key: Cell<Option<IoKey>>,
+    factory: RefCell<Factory>,
+}
+
+impl IoHandler for Seated {
     fn describe(&self) -> Cow<'static, str> {
-        "a listener".into()
+        "a server".into()
     }
 
-    fn handle_ready(self: Rc<Self>, _ready: Ready) {
-        if !self.is_watched.get() {
-            match self.core.is_closing() {
-                true => return self.release(),
-                false => return self.watch(),
-            }
-        }
-        // SRV-10: a server that closes does not wait for the retry.
-        if !self.is_resting.get() || self.core.is_closing() {
-            self.accept_batch();
-        }
-    }
+    /// It has no descriptor, so nothing is ever reported.
+    fn handle_ready(self: Rc<Self>, _ready: Ready) {}
 
     fn handle_shutdown(self: Rc<Self>) {
-        self.release();
+        if let Some(key) = self.key.get() {
+            SeatedHere::give_up(&self.local, key);
+        }
     }
 }

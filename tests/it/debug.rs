@@ -214,7 +214,7 @@ fn dbg_02_dbg_05_a_slow_protocol_is_named_and_what_is_open_at_the_end() {
     let mut open = log.take();
     open.sort_unstable();
     let expected = [
-        "WARN loop 0 closes: a listener is still open".to_owned(),
+        "WARN loop 0 closes: a server is still open".to_owned(),
         format!("WARN loop 0 closes: the connection with {peer} is still open"),
     ];
     assert_eq!(open, expected);

@@ -53,6 +53,7 @@ mod streams;
 mod stream_reads;
 mod servers;
 mod listening;
+mod placement;
 mod connections;
 mod unix;
 mod descriptors;

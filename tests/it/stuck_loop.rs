@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use garland::{BackgroundRuntime, LocalLoop, LoopHandle, TcpStream};
 
+use crate::servers::Model;
+use crate::sockets::{any_port, connect, echo_once};
 use crate::support::{LIMIT, background, builder, end_background, receive, wait_until};
 
 /// Holds the loop until `done`, or too long.
@@ -277,6 +279,72 @@ fn an_idle_runtime_is_woken_by_nobody() {
         let hog = hog(&handle, &done);
         exchange(&mut client, 10);
         drop(client);
+        finish(runtime, &done, &hog);
+    }
+}
+
+/// How many clients come at once: no hash of their ports spares a loop.
+const STORM: u64 = 50;
+
+#[test]
+fn new_connections_are_accepted_and_answered_while_a_loop_is_stuck() {
+    for model in Model::BOTH {
+        for loops in [2, 4] {
+            let runtime = background(loops);
+            let handle = runtime.handle().clone();
+            let server = model.echo(&handle, any_port());
+            let done = Arc::new(AtomicBool::new(false));
+            let hog = hog(&handle, &done);
+            let mut clients: Vec<StdStream> =
+                (0..STORM).map(|_| connect(server.local_addr())).collect();
+            for client in &mut clients {
+                echo_once(client, b"who is there");
+            }
+            assert_eq!(server.stats().accepted, STORM, "{model:?}");
+            assert!(handle.stats().total(|one| one.rescues) > 0);
+            server.close();
+            drop(clients);
+            assert!(server.wait_idle(LIMIT), "{model:?}: {server:?}");
+            finish(runtime, &done, &hog);
+        }
+    }
+}
+
+#[test]
+fn without_rescue_new_connections_of_a_stuck_loop_wait_until_it_is_back() {
+    for model in Model::BOTH {
+        let runtime = builder(2).rescue(false).start();
+        let runtime = runtime.expect("a runtime can be started");
+        let handle = runtime.handle().clone();
+        let server = model.echo(&handle, any_port());
+        let done = Arc::new(AtomicBool::new(false));
+        let hog = hog(&handle, &done);
+        let mut clients: Vec<StdStream> =
+            (0..STORM).map(|_| connect(server.local_addr())).collect();
+        let mut waiting = Vec::new();
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.write_all(b"who is there").expect("connected");
+            let short = Some(Duration::from_millis(20));
+            client.set_read_timeout(short).expect("not zero");
+            if client.read_exact(&mut [0; 12]).is_err() {
+                waiting.push(number);
+            }
+        }
+        assert!(!waiting.is_empty(), "{model:?}");
+        // The other loop has served its own meanwhile, also those that it would have given to this one.
+        let accepted = server.stats().accepted;
+        assert!(0 < accepted && accepted < STORM, "{model:?}: {accepted}");
+        assert_eq!(handle.stats().total(|one| one.rescues), 0);
+        done.store(true, Ordering::Release);
+        for number in waiting {
+            let client = &mut clients[number];
+            client.set_read_timeout(Some(LIMIT)).expect("not zero");
+            client.read_exact(&mut [0; 12]).expect("the loop is back");
+        }
+        assert_eq!(server.stats().accepted, STORM, "{model:?}");
+        server.close();
+        drop(clients);
+        assert!(server.wait_idle(LIMIT), "{model:?}: {server:?}");
         finish(runtime, &done, &hog);
     }
 }
