@@ -123,7 +123,9 @@ pub use crate::runtime::{
     ThreadsafeCallHandle, TimerHandle, current_task, long_section, spawn, spawn_local,
 };
 pub use crate::signal::{Signal, ctrl_c};
-pub use crate::streams::{ReadError, StreamReader, StreamWriter, open_connection};
+pub use crate::streams::{
+    ReadError, StreamReader, StreamWriter, open_connection, open_unix_connection,
+};
 pub use crate::task::info::TaskInfo;
 pub use crate::task::join::{CancelHandle, CancelOnDrop, JoinError, JoinHandle, TaskId};
 pub use crate::task::yield_now::{YieldNow, yield_now};

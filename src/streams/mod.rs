@@ -26,5 +26,5 @@ pub(crate) mod writer;
 
 pub use crate::streams::error::ReadError;
 pub use crate::streams::reader::StreamReader;
-pub use crate::streams::serve::open_connection;
+pub use crate::streams::serve::{open_connection, open_unix_connection};
 pub use crate::streams::writer::StreamWriter;

@@ -1,10 +1,11 @@
-//! `open_connection` and `start_server`: where readers and writers come from.
+//! `open_connection` and `start_server`, and their Unix twins: where readers and writers come from.
 
 use std::io;
+use std::path::Path;
 use std::rc::Rc;
 
 use crate::error::NetError;
-use crate::net::{ConnectOptions, ListenOptions, Server};
+use crate::net::{ConnectOptions, ListenOptions, Server, UnixListenOptions};
 use crate::runtime::{ErrorContext, LocalLoop, LoopHandle};
 use crate::streams::link::{Link, Serve, StreamProtocol};
 use crate::streams::reader::StreamReader;
@@ -49,6 +50,43 @@ pub async fn open_connection(
     Ok(ends(&transport, link))
 }
 
+/// The same for a Unix socket: a socket file, or an abstract name, which begins with a zero byte.
+///
+/// # Errors
+/// Those of [`UnixStream::connect`](crate::UnixStream::connect).
+///
+/// # Panics
+/// When polled outside a loop.
+///
+/// ```
+/// # let runtime = garland::Builder::new().loops(1).build()?;
+/// let path = std::env::temp_dir().join(format!("garland-doc-streams-{}", std::process::id()));
+/// let server = runtime.local().start_unix_server(path.clone(), async |mut reader, writer| {
+///     writer.write(&reader.readline().await?.to_ascii_uppercase());
+///     Ok(())
+/// })?;
+/// runtime.block_on(async {
+///     let (mut reader, writer) = garland::open_unix_connection(&path).await?;
+///     writer.write(b"hello\n");
+///     assert_eq!(reader.readline().await?, b"HELLO\n");
+///     drop((reader, writer));
+///     server.close();
+///     server.wait_closed().await;
+///     Ok::<(), std::io::Error>(())
+/// })??;
+/// assert!(!path.exists());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub async fn open_unix_connection(
+    path: impl AsRef<Path>,
+) -> Result<(StreamReader, StreamWriter), NetError> {
+    let local = LocalLoop::current().expect("a connection is opened inside a loop");
+    let link = Link::new();
+    let protocol = StreamProtocol::new(Rc::clone(&link), None);
+    let transport = local.create_unix_connection(path, || protocol).await?;
+    Ok(ends(&transport, link))
+}
+
 impl LocalLoop {
     /// Serves TCP on this loop alone, in tasks that stay on it: `callback` is called for each
     /// connection and its future becomes a loop-bound task. It may capture an `Rc`.
@@ -88,10 +126,25 @@ impl LocalLoop {
     {
         self.create_server(listen, serving(callback))
     }
+
+    /// Serves Unix sockets on this loop alone, otherwise as [`start_server`](LocalLoop::start_server).
+    ///
+    /// # Errors
+    /// A path that cannot be bound; then nothing listens.
+    pub fn start_unix_server<C>(
+        &self,
+        listen: impl Into<UnixListenOptions>,
+        callback: C,
+    ) -> Result<Server, NetError>
+    where
+        C: AsyncFn(StreamReader, StreamWriter) -> io::Result<()> + 'static,
+    {
+        self.create_unix_server(listen, serving(callback))
+    }
 }
 
 impl LoopHandle {
-    /// Serves TCP on every loop, in tasks that stay on the loop that accepted their connection.
+    /// Serves TCP on every loop, in tasks that stay on the loop of their connection.
     /// `make` is called once on each loop and returns that loop's callback, which is then called as
     /// by [`LocalLoop::start_server`]; neither the callback nor its futures need be `Send`.
     ///
@@ -107,6 +160,22 @@ impl LoopHandle {
         C: AsyncFn(StreamReader, StreamWriter) -> io::Result<()> + 'static,
     {
         self.create_server(listen, move |local| serving(make(local)))
+    }
+
+    /// Serves Unix sockets on every loop, otherwise as [`start_server`](LoopHandle::start_server).
+    ///
+    /// # Errors
+    /// A path that cannot be bound; then nothing listens.
+    pub fn start_unix_server<M, C>(
+        &self,
+        listen: impl Into<UnixListenOptions>,
+        make: M,
+    ) -> Result<Server, NetError>
+    where
+        M: Fn(&LocalLoop) -> C + Send + Sync + 'static,
+        C: AsyncFn(StreamReader, StreamWriter) -> io::Result<()> + 'static,
+    {
+        self.create_unix_server(listen, move |local| serving(make(local)))
     }
 }
 

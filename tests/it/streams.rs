@@ -12,7 +12,7 @@ use futures_lite::future::poll_once;
 use futures_lite::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, StreamExt};
 use garland::{
     ListenOptions, LocalLoop, LoopHandle, StreamReader, StreamWriter, WriteLimits, open_connection,
-    yield_now,
+    open_unix_connection, yield_now,
 };
 
 use crate::sockets::{
@@ -503,6 +503,43 @@ fn start_server_refuses_a_port_that_is_taken() {
         assert_eq!(refused.expect_err("taken").kind(), ErrorKind::AddrInUse);
         let refused = runtime.local().start_server(listen(), async |_, _| Ok(()));
         assert_eq!(refused.expect_err("taken").kind(), ErrorKind::AddrInUse);
+        finish_lent(runtime);
+    }
+}
+
+#[test]
+fn strm_01_a_unix_server_of_one_loop_or_of_all_is_used_as_one_of_tcp() {
+    for loops in [1, 2, 4] {
+        let runtime = lent(loops);
+        let shout = async |mut reader: StreamReader, writer: StreamWriter| {
+            writer.write(&reader.readline().await?.to_ascii_uppercase());
+            writer.drain().await
+        };
+        let name = |which| format!("\0garland-it-streams-{}-{which}", std::process::id());
+        let (one, all) = (name("one"), name("all"));
+        let local = runtime.local().start_unix_server(one.as_str(), shout);
+        let everywhere = runtime
+            .handle()
+            .start_unix_server(all.as_str(), move |_| shout);
+        let servers = [local, everywhere].map(|server| server.expect("the name is free"));
+        run(&runtime, async {
+            for path in [&one, &all] {
+                for _ in 0..5 {
+                    let (mut reader, writer) =
+                        open_unix_connection(path).await.expect("it listens");
+                    writer.write(b"hello\n");
+                    assert_eq!(reader.readline().await.expect("a line"), b"HELLO\n");
+                    assert_eq!(reader.read_to_end().await.expect("orderly"), b"");
+                }
+            }
+            for server in &servers {
+                assert_eq!(server.stats().accepted, 5);
+                server.close();
+                server.wait_closed().await;
+            }
+            let refused = open_unix_connection(&one).await.expect_err("it is closed");
+            assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        });
         finish_lent(runtime);
     }
 }
