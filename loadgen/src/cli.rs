@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use serde::{Deserialize, Serialize};
 
 use crate::assertion::Assertion;
@@ -25,9 +26,11 @@ Examples:
   loadgen run udp://127.0.0.1:7007 --rate 5k --assert 'loss==0' --assert 'p99<2ms'
   loadgen run --plan configs/loadgen-tcp.toml --duration 1m
   loadgen find-max tcp://127.0.0.1:7007 --slo 'p99<1ms'
+  loadgen compare before/run.json after/run.json
 
-Exit status:  0 ok; 1 wrong usage, no connection, failed requests; 3 an assertion failed;
-              4 INVALID, the generator was the bottleneck. demo exits with 0 once it has reported.";
+Exit status:  0 ok; 1 wrong usage, no connection, failed requests; 3 an assertion failed, or runs
+              that are compared differ; 4 INVALID, the generator was the bottleneck. demo exits
+              with 0 once it has reported.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -37,8 +40,20 @@ pub(crate) enum Command {
     /// Search the highest rate at which a server keeps an objective
     #[command(after_help = FIND_MAX_EXAMPLES)]
     FindMax(Box<FindMaxArgs>),
+    /// Tell whether two stored runs differ by more than their noise
+    #[command(after_help = COMPARE_EXAMPLES)]
+    Compare(CompareArgs),
+    /// Put the histograms of several generators or machines into one log
+    #[command(after_help = MERGE_EXAMPLES)]
+    Merge(MergeArgs),
+    /// Show a stored run again: text, pictures, page
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report(ReportArgs),
     /// Start an echo server in a process of its own, drive it over loopback, report
     Demo(DemoArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
     /// The server of `demo`
     #[command(name = "__serve", hide = true)]
     Serve(ServeArgs),
@@ -67,6 +82,87 @@ Examples:
 The rate is doubled until an objective fails or less than 90 % of it is achieved, then bisected; the
 answer is confirmed by a window twice as long. --duration and --warmup are those of one window
 [default: 2s and 500ms].";
+
+const COMPARE_EXAMPLES: &str = "\
+Examples:
+  loadgen run tcp://127.0.0.1:7007 --rate 10k --duration 30s --out before
+  loadgen run tcp://127.0.0.1:7008 --rate 10k --duration 30s --out after
+  loadgen compare before/run.json after/run.json
+  loadgen compare before/run.json after/run.json -o difference     also as a page and a picture
+  loadgen compare before/run.json after/run.json --least 10        on a noisy machine
+
+Compared are the intervals of both runs, by Welch's test, each run counted as its effective sample
+size. A difference is more than chance and at least --least per cent large. Noise that changes more
+slowly than a run lasts is in neither run: compare runs that were made in turn.
+
+Exit status:  0 no difference seen; 1 a file cannot be used; 3 a difference; 4 a run is not valid.";
+
+const MERGE_EXAMPLES: &str = "\
+Examples:
+  loadgen merge all.hlog one/run.hlog two/run.hlog
+
+Generators that began at the same moment (run --start-at) have a common timeline:
+  at=@$(($(date +%s) + 10))
+  ssh one loadgen run tcp://target:7007 --rate 50k --start-at $at --out one &
+  ssh two loadgen run tcp://target:7007 --rate 50k --start-at $at --out two &";
+
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  loadgen report results/run.json               the text that the run printed
+  loadgen report results/run.json -o shown      also report.html, latency.svg and timeline.svg";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  loadgen completions bash > ~/.local/share/bash-completion/completions/loadgen
+  loadgen completions zsh > ~/.zfunc/_loadgen           with ~/.zfunc in $fpath
+  loadgen completions fish > ~/.config/fish/completions/loadgen.fish";
+
+/// What `compare` takes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CompareArgs {
+    /// The first run: a run.json of `run --out`
+    #[arg(value_name = "A.json")]
+    pub(crate) first: PathBuf,
+    /// The second run
+    #[arg(value_name = "B.json")]
+    pub(crate) second: PathBuf,
+    /// The smallest difference that matters, in per cent
+    #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
+    pub(crate) least: f64,
+    /// Folder for compare.html and compare.svg (made if missing)
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// What `merge` takes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct MergeArgs {
+    /// The log to write; it must not be there yet
+    #[arg(value_name = "OUT.hlog")]
+    pub(crate) out: PathBuf,
+    /// The logs to merge: run.hlog of `run --out`
+    #[arg(value_name = "IN.hlog", required = true)]
+    pub(crate) logs: Vec<PathBuf>,
+}
+
+/// What `report` takes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ReportArgs {
+    /// The run: a run.json of `run --out`
+    #[arg(value_name = "RUN.json")]
+    pub(crate) run: PathBuf,
+    /// Folder for report.html, latency.svg and timeline.svg (made if missing)
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// What `completions` takes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
 
 /// What `run` takes.
 #[derive(Args, Clone, Debug)]

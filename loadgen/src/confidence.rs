@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::student;
+
 /// Intervals below which nothing is said about the mean, and about a change in it.
 const INTERVALS_MIN: usize = 3;
 const INTERVALS_FOR_DRIFT: usize = 10;
@@ -14,12 +16,8 @@ const INTERVALS_FOR_DRIFT: usize = 10;
 const DRIFT_ERRORS: f64 = 3.0;
 const DRIFT_SHARE: f64 = 0.05;
 
-/// 97.5 % points of Student's t with 1, 2, 3 .. 30 degrees of freedom.
-const T: [f64; 30] = [
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
-    2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
-    2.052, 2.048, 2.045, 2.042,
-];
+/// Probability that the true mean lies outside of the interval that is given.
+const OUTSIDE: f64 = 0.05;
 
 /// What the intervals say about the mean latency; values in the unit of the samples.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,7 +44,7 @@ impl Confidence {
             n_intervals: means.len(),
             n_effective: all.n_effective,
             mean: all.mean,
-            half_width: t(all.n_effective - 1.0) * all.error(),
+            half_width: student::critical(OUTSIDE, all.n_effective - 1.0) * all.error(),
             drift: drift(means),
         })
     }
@@ -65,14 +63,17 @@ fn drift(means: &[f64]) -> Option<f64> {
     (difference.abs() > DRIFT_ERRORS * error && is_large).then_some(difference)
 }
 
-struct Spread {
-    mean: f64,
-    variance: f64,
-    n_effective: f64,
+/// Mean and noise of a series whose neighbours resemble each other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spread {
+    pub(crate) mean: f64,
+    pub(crate) variance: f64,
+    /// As many independent values would say as much about the mean.
+    pub(crate) n_effective: f64,
 }
 
 impl Spread {
-    fn of(values: &[f64]) -> Spread {
+    pub(crate) fn of(values: &[f64]) -> Spread {
         let n = values.len() as f64;
         let mean = values.iter().sum::<f64>() / n;
         let covariance = |lag: usize| {
@@ -100,13 +101,6 @@ impl Spread {
     fn error(&self) -> f64 {
         (self.variance / self.n_effective).sqrt()
     }
-}
-
-/// The 97.5 % point of Student's t; rounded up to that of fewer degrees of freedom.
-fn t(freedom: f64) -> f64 {
-    let index = freedom.floor().max(1.0) as usize - 1;
-    // From 30 on within 0.5 % of the normal law's 1.96 and a term in 1 / n.
-    T.get(index).copied().unwrap_or(1.96 + 2.4 / freedom)
 }
 
 #[cfg(test)]
@@ -158,12 +152,12 @@ mod tests {
         assert!((120.0..400.0).contains(&of(0.8)), "{}", of(0.8));
     }
 
-    /// 10, 12, 14: mean 12, variance 4; 4.303 is the t of two degrees of freedom.
+    /// 10, 12, 14: mean 12, variance 4; 4.302653 is the t of two degrees of freedom.
     #[test]
     fn three_intervals_by_hand() {
         let c = Confidence::of(&[10.0, 14.0, 12.0]).expect("three are enough");
         assert_eq!((c.n_intervals, c.mean, c.n_effective), (3, 12.0, 3.0));
-        assert!((c.half_width - 4.303 * (4.0_f64 / 3.0).sqrt()).abs() < 1e-9);
+        assert!((c.half_width - 4.302_653 * (4.0_f64 / 3.0).sqrt()).abs() < 1e-5);
         assert_eq!(Confidence::of(&[1.0, 2.0]), None);
         let same = Confidence::of(&[5.0; 12]).expect("enough");
         assert_eq!((same.half_width, same.drift), (0.0, None));

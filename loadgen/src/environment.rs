@@ -12,6 +12,10 @@ pub(crate) struct Environment {
     /// Version of this program.
     loadgen: String,
     kernel: String,
+    /// Name of the machine.
+    host: String,
+    /// As the kernel names it; not on every architecture.
+    cpu: Option<String>,
     n_cpus: usize,
     /// CPUs this process may use, ascending.
     pub(crate) allowed: Vec<usize>,
@@ -32,6 +36,8 @@ impl Environment {
             kernel: words
                 .map(|word| word.to_string_lossy().into_owned())
                 .join(" "),
+            host: name.nodename().to_string_lossy().into_owned(),
+            cpu: cpu_model(),
             n_cpus: online_cpus().unwrap_or(allowed.len()),
             allowed,
             command: env::args()
@@ -39,6 +45,28 @@ impl Environment {
                 .collect::<Vec<_>>()
                 .join(" "),
         }
+    }
+
+    /// The same as names and values.
+    pub(crate) fn facts(&self) -> Vec<(&'static str, String)> {
+        let cpu = self.cpu.as_deref().unwrap_or("unknown");
+        let (n, allowed) = (self.n_cpus, ranges(&self.allowed));
+        vec![
+            ("Generator on", self.host.clone()),
+            ("Kernel", self.kernel.clone()),
+            ("CPU", format!("{cpu}; {n} online, may use {allowed}")),
+            ("loadgen", self.loadgen.clone()),
+        ]
+    }
+
+    /// The machine and its kernel.
+    pub(crate) fn place(&self) -> String {
+        format!("{} ({})", self.host, self.kernel)
+    }
+
+    /// What was typed.
+    pub(crate) fn command(&self) -> &str {
+        &self.command
     }
 
     /// The lines of the report.
@@ -66,6 +94,12 @@ fn online_cpus() -> Option<usize> {
         Some(last.checked_sub(first)? + 1)
     };
     online.trim().split(',').map(n_in_range).sum()
+}
+
+fn cpu_model() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
 }
 
 /// `0-3,6`: how CPU lists are written everywhere.

@@ -10,7 +10,8 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 /// Why a request or a connection was given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Kind {
     Refused,
     Reset,
@@ -79,9 +80,41 @@ impl Failure {
 /// How often each [`Kind`] happened, with the first message of each: the first is the cause, the
 /// rest are often echoes.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "Vec<Counted>", into = "Vec<Counted>")]
 pub(crate) struct Tally {
     counts: [u64; Kind::ALL.len()],
     first: [Option<String>; Kind::ALL.len()],
+}
+
+/// One kind of a [`Tally`] as it is stored; kinds that never happened are left out.
+#[derive(Serialize, Deserialize)]
+struct Counted {
+    kind: Kind,
+    count: u64,
+    first: Option<String>,
+}
+
+impl From<Tally> for Vec<Counted> {
+    fn from(tally: Tally) -> Vec<Counted> {
+        let counted = Kind::ALL.into_iter().map(|kind| Counted {
+            kind,
+            count: tally.count(kind),
+            first: tally.first(kind).map(str::to_owned),
+        });
+        counted.filter(|counted| counted.count > 0).collect()
+    }
+}
+
+impl From<Vec<Counted>> for Tally {
+    fn from(stored: Vec<Counted>) -> Tally {
+        let mut tally = Tally::default();
+        for counted in stored {
+            let index = counted.kind.index();
+            tally.counts[index] += counted.count;
+            tally.first[index] = counted.first;
+        }
+        tally
+    }
 }
 
 impl Tally {
@@ -132,6 +165,21 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn tally_is_stored_by_the_names_of_its_kinds() {
+        let mut tally = Tally::default();
+        for message in ["one", "two"] {
+            tally.add(Failure::new(Kind::ClosedEarly, message.to_owned()));
+        }
+        let text = serde_json::to_string(&tally).expect("plain data");
+        assert_eq!(
+            text,
+            r#"[{"kind":"closed-early","count":2,"first":"one"}]"#
+        );
+        let read: Tally = serde_json::from_str(&text).expect("what was just written");
+        assert_eq!((read.total(), read.first(Kind::ClosedEarly)), (2, Some("one")));
     }
 
     #[test]

@@ -1,69 +1,45 @@
-//! The folder of `--out`: opened before the run, so that no measurement is lost for want of a place
-//! to keep it.
+//! The folder of `--out`: its files are begun before the run, so that no measurement is lost for
+//! want of a place to keep it, and appear together at its end.
 //!
-//! Files of an earlier run are kept until this one really begins.
+//! Files of an earlier run stand until those of this one are complete.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use crate::chart;
 use crate::hgrm;
 use crate::hlog::Hlog;
 use crate::interval::{Interval, Phase};
+use crate::new_file::{NewFile, make_folder};
 use crate::record::RunRecord;
+use crate::report::page;
 
-/// The files of one run, open for writing.
+/// The files of one run, being written.
 pub(crate) struct Folder {
-    json_path: PathBuf,
-    json: File,
-    hgrm_path: PathBuf,
-    hgrm: File,
-    hlog_path: PathBuf,
-    hlog_file: Option<File>,
-    hlog: Option<Hlog<BufWriter<File>>>,
+    path: PathBuf,
+    json: NewFile,
+    hgrm: NewFile,
+    hlog: Hlog<NewFile>,
 }
 
-/// Makes the folder if it is missing and opens a new file in it.
-pub(crate) fn create(folder: &Path, name: &str) -> Result<(PathBuf, File), String> {
-    let (path, file) = open_kept(folder, name)?;
-    match file.set_len(0) {
-        Ok(()) => Ok((path, file)),
-        Err(e) => Err(format!("--out: cannot write {}: {e}", path.display())),
-    }
-}
-
-/// The same, with what an earlier run has left in the file.
-fn open_kept(folder: &Path, name: &str) -> Result<(PathBuf, File), String> {
-    fs::create_dir_all(folder)
-        .map_err(|e| format!("--out {}: cannot make the folder: {e}", folder.display()))?;
-    let path = folder.join(name);
-    let opened = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path);
-    match opened {
-        Ok(file) => Ok((path, file)),
-        Err(e) => Err(format!("--out: cannot write {}: {e}", path.display())),
-    }
-}
+/// What a stored record is shown as: name of the file, and what makes it.
+type Picture = (&'static str, fn(&RunRecord) -> String);
+const PICTURES: [Picture; 3] = [
+    ("latency.svg", chart::latency_file),
+    ("timeline.svg", chart::timeline_file),
+    ("report.html", page),
+];
 
 impl Folder {
-    /// Makes the folder if it is missing and opens its files; nothing of an earlier run is lost
-    /// yet.
+    /// Makes the folder if it is missing and begins its files.
     pub(crate) fn open(folder: &Path) -> Result<Folder, String> {
-        let open = |name: &str| open_kept(folder, name);
-        let (json_path, json) = open("run.json")?;
-        let (hgrm_path, hgrm) = open("run.hgrm")?;
-        let (hlog_path, hlog_file) = open("run.hlog")?;
+        make_folder("--out", folder)?;
+        let begin =
+            |name: &str| NewFile::begin(&folder.join(name)).map_err(|e| format!("--out: {e}"));
         Ok(Folder {
-            json_path,
-            json,
-            hgrm_path,
-            hgrm,
-            hlog_path,
-            hlog_file: Some(hlog_file),
-            hlog: None,
+            path: folder.to_owned(),
+            json: begin("run.json")?,
+            hgrm: begin("run.hgrm")?,
+            hlog: Hlog::new(begin("run.hlog")?),
         })
     }
 
@@ -72,37 +48,31 @@ impl Folder {
         if interval.phase == Phase::WarmUp {
             return Ok(());
         }
-        let path = &self.hlog_path;
-        let failed = |e: io::Error| format!("cannot write {}: {e}", path.display());
-        if let Some(file) = self.hlog_file.take() {
-            file.set_len(0).map_err(failed)?;
-            self.hlog = Some(Hlog::new(BufWriter::new(file)));
-        }
         self.hlog
-            .as_mut()
-            .map_or(Ok(()), |log| log.write(interval).map_err(failed))
+            .write(interval)
+            .map_err(|e| self.hlog.out().failed(&e))
     }
 
-    /// Writes the record and the distribution of the whole measured phase; names the files that are
-    /// there now.
-    pub(crate) fn finish(self, record: &RunRecord) -> Result<[PathBuf; 3], String> {
-        let write = || {
-            if let Some(unused) = &self.hlog_file {
-                // Interrupted during the warm-up: the log of an earlier run does not belong to this.
-                unused.set_len(0)?;
-            }
-            self.hgrm.set_len(0)?;
-            let mut out = BufWriter::new(&self.hgrm);
-            hgrm::write(&mut out, record.outcome.latency())?;
-            out.flush()?;
-            self.json.set_len(0)?;
-            record.write(BufWriter::new(&self.json))
-        };
-        write().map_err(|e| {
-            let (hgrm, hlog) = (self.hgrm_path.display(), self.hlog_path.display());
-            let json = self.json_path.display();
-            format!("cannot write {json}, {hgrm} or {hlog}: {e}")
-        })?;
-        Ok([self.json_path, self.hgrm_path, self.hlog_path])
+    /// Writes the record, the distribution of the whole measured phase and the pictures; names the
+    /// files that are there now.
+    pub(crate) fn finish(mut self, record: &RunRecord) -> Result<Vec<PathBuf>, String> {
+        record
+            .write(&mut self.json)
+            .map_err(|e| self.json.failed(&e))?;
+        hgrm::write(&mut self.hgrm, record.outcome.latency()).map_err(|e| self.hgrm.failed(&e))?;
+        let mut files = vec![
+            self.json.complete()?,
+            self.hgrm.complete()?,
+            self.hlog.into_out().complete()?,
+        ];
+        files.extend(draw(record, &self.path)?);
+        Ok(files)
     }
+}
+
+/// Writes a record's pictures and page into a folder that is there.
+pub(crate) fn draw(record: &RunRecord, folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let draw =
+        |(name, content): Picture| NewFile::write_all_to(&folder.join(name), &content(record));
+    PICTURES.into_iter().map(draw).collect()
 }

@@ -33,6 +33,15 @@ impl<W: Write> Hlog<W> {
         }
     }
 
+    pub(crate) fn out(&self) -> &W {
+        &self.out
+    }
+
+    /// Ends the log.
+    pub(crate) fn into_out(self) -> W {
+        self.out
+    }
+
     /// Adds one interval, after the header if it is the first.
     pub(crate) fn write(&mut self, interval: &Interval) -> io::Result<()> {
         // A builder without header lines writes nothing of its own. One is made for each interval,

@@ -11,7 +11,9 @@
 //! and the files of [`folder`]. This file turns errors into exit codes.
 
 mod assertion;
+mod chart;
 mod cli;
+mod compare;
 mod confidence;
 mod connect;
 mod demo;
@@ -25,11 +27,14 @@ mod generator;
 mod header;
 mod hgrm;
 mod hlog;
+mod html;
 mod interrupt;
 mod interval;
 mod lane;
 mod ledger;
 mod limits;
+mod merge;
+mod new_file;
 mod news;
 mod open_loop;
 mod options;
@@ -46,7 +51,10 @@ mod report;
 mod run;
 mod search;
 mod service_time;
+mod start_at;
 mod stored;
+mod student;
+mod summary;
 mod target;
 mod tcp;
 mod timetable;
@@ -57,16 +65,22 @@ mod worker;
 
 use std::fmt::Display;
 use std::io::{self, StdoutLock, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use clap_complete::Shell;
 
 use crate::assertion::Checked;
-use crate::cli::{Cli, Command, DemoArgs, FindMaxArgs, RunArgs};
+use crate::cli::{
+    Cli, Command, CompareArgs, DemoArgs, FindMaxArgs, MergeArgs, ReportArgs, RunArgs,
+};
+use crate::compare::Comparison;
 use crate::demo::DemoServer;
 use crate::environment::Environment;
 use crate::folder::Folder;
 use crate::interrupt::Interrupt;
+use crate::new_file::{NewFile, make_folder};
 use crate::options::Options;
 use crate::plan::RunPlan;
 use crate::progress::Progress;
@@ -75,6 +89,8 @@ use crate::report::Report;
 
 /// Exit code of a run of which an assertion failed.
 const ASSERTION_FAILED: u8 = 3;
+/// Exit code of a comparison that saw a difference.
+const DIFFERENCE: u8 = 3;
 /// Exit code of a run whose figures are the generator's own.
 const INVALID: u8 = 4;
 
@@ -100,6 +116,10 @@ fn main() -> ExitCode {
         Command::Run(args) => run_command(*args),
         Command::FindMax(args) => find_max_command(*args),
         Command::Demo(args) => demo_command(&args),
+        Command::Compare(args) => compare_command(&args),
+        Command::Merge(args) => merge_command(&args),
+        Command::Report(args) => report_command(&args),
+        Command::Completions(args) => completions_command(args.shell),
     };
     result.unwrap_or_else(|message| {
         eprintln!("loadgen: {message}");
@@ -159,16 +179,18 @@ fn find_max_command(args: FindMaxArgs) -> Result<ExitCode, String> {
     let stored = window
         .out
         .as_deref()
-        .map(|folder| folder::create(folder, "find-max.json"));
+        .map(|folder| {
+            make_folder("--out", folder)?;
+            NewFile::begin(&folder.join("find-max.json")).map_err(|e| format!("--out: {e}"))
+        });
     let stored = stored.transpose()?;
     limits::make_room_for(window.connections, window.threads)?;
     let interrupt = Interrupt::install().map_err(|e| format!("cannot take over Ctrl-C: {e}"))?;
     let mut progress = Progress::new(window.progress);
     let found = plan.search(&environment, &interrupt, |trial| progress.show_line(trial))?;
-    if let Some((path, file)) = stored {
-        found
-            .write(file)
-            .map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+    if let Some(mut file) = stored {
+        found.write(&mut file).map_err(|e| file.failed(&e))?;
+        file.complete()?;
     }
     if window.json {
         print(|out| found.write(out))?;
@@ -200,6 +222,60 @@ fn demo_command(args: &DemoArgs) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn compare_command(args: &CompareArgs) -> Result<ExitCode, String> {
+    if !(0.0..=1000.0).contains(&args.least) {
+        return Err(format!("--least is {}; allowed: 0 to 1000", args.least));
+    }
+    let paths = [&args.first, &args.second];
+    let (first, second) = (RunRecord::read(paths[0])?, RunRecord::read(paths[1])?);
+    let names = paths.map(|path| path.display().to_string());
+    let comparison = Comparison::of(names, [&first, &second], args.least / 100.0)?;
+    say(&comparison)?;
+    if let Some(folder) = &args.out {
+        make_folder("--out", folder)?;
+        let picture = chart::file(&comparison.picture(chart::WIDE));
+        for (name, content) in [
+            ("compare.html", compare::page(&comparison)),
+            ("compare.svg", picture),
+        ] {
+            say_file(&NewFile::write_all_to(&folder.join(name), &content)?)?;
+        }
+    }
+    Ok(if !comparison.invalid().is_empty() {
+        ExitCode::from(INVALID)
+    } else if comparison.differences().next().is_some() {
+        ExitCode::from(DIFFERENCE)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn merge_command(args: &MergeArgs) -> Result<ExitCode, String> {
+    let merged = merge::merge(&args.out, &args.logs)?;
+    say(&merged)?;
+    say_file(&args.out)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn report_command(args: &ReportArgs) -> Result<ExitCode, String> {
+    let record = RunRecord::read(&args.run)?;
+    say(Report(&record))?;
+    if let Some(folder) = &args.out {
+        make_folder("--out", folder)?;
+        for path in folder::draw(&record, folder)? {
+            say_file(&path)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn completions_command(shell: Shell) -> Result<ExitCode, String> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "loadgen", &mut script);
+    print(|out| out.write_all(&script))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Drives the load, prints the report, writes the files.
 fn measure(plan: &RunPlan, environment: &Environment) -> Result<RunRecord, String> {
     let mut folder = plan.out.as_deref().map(Folder::open).transpose()?;
@@ -223,13 +299,17 @@ fn measure(plan: &RunPlan, environment: &Environment) -> Result<RunRecord, Strin
     } else {
         say(Report(&record))?;
         for path in files?.into_iter().flatten() {
-            say(format_args!("{:<13}{}\n", "file", path.display()))?;
+            say_file(&path)?;
         }
     }
     match log_error {
         Some(error) => Err(error),
         None => Ok(record),
     }
+}
+
+fn say_file(path: &Path) -> Result<(), String> {
+    say(format_args!("{:<13}{}\n", "file", path.display()))
 }
 
 fn say(text: impl Display) -> Result<(), String> {

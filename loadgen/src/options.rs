@@ -18,6 +18,7 @@ use crate::pace::Pace;
 use crate::plan::Verify;
 use crate::quantity::{Rate, Sizes, Span};
 use crate::service_time::ServiceTime;
+use crate::start_at::StartAt;
 use crate::target::Target;
 use crate::timetable::Arrivals;
 
@@ -50,6 +51,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TIME")]
     #[serde(deserialize_with = "text")]
     pub(crate) warmup: Option<Span>,
+    /// When the load begins, so that several generators begin together: 2026-01-31T12:00:00Z, or @ and
+    /// seconds since 1970 [default: at once]
+    #[arg(long, value_name = "MOMENT")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) start_at: Option<StartAt>,
     /// How long to wait for answers still outstanding at the end [default: 2s]
     #[arg(long, value_name = "TIME")]
     #[serde(deserialize_with = "text")]
@@ -91,7 +97,8 @@ pub(crate) struct Options {
     /// CPUs to pin the generator threads to, one for each thread
     #[arg(long, value_name = "CPU", value_delimiter = ',')]
     pub(crate) pin: Vec<usize>,
-    /// Folder for run.json, run.hgrm and run.hlog (made if missing, files overwritten)
+    /// Folder for run.json, run.hgrm, run.hlog, latency.svg, timeline.svg and report.html (made if
+    /// missing, files overwritten)
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// A condition on the result, such as 'p99.9<2ms' (repeatable): min mean pNN max rate errors
@@ -143,6 +150,7 @@ impl Options {
             depth: self.depth.or(other.depth),
             duration: self.duration.or(other.duration),
             warmup: self.warmup.or(other.warmup),
+            start_at: self.start_at.or(other.start_at),
             drain: self.drain.or(other.drain),
             settle: self.settle.or(other.settle),
             rate: self.rate.or(other.rate),

@@ -15,13 +15,16 @@ use crate::gaps::Gaps;
 use crate::interval::{Interval, Phase, SampleKinds, Samples};
 use crate::ledger::Datagrams;
 use crate::news::Summary;
-use crate::quantity::per_second;
+use crate::quantity::{count, per_second};
 use crate::stored;
 use crate::usage::Usage;
 
 /// The sums of one run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Outcome {
+    /// When the load began, since 1970.
+    #[serde(with = "stored::seconds")]
+    pub(crate) started: Duration,
     pub(crate) warmup: PhaseSum,
     pub(crate) measured: PhaseSum,
     /// In order of time.
@@ -93,6 +96,43 @@ pub(crate) struct ThreadUse {
     pub(crate) usage: Option<Usage>,
 }
 
+impl CutShort {
+    /// What happened.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            CutShort::Interrupted => "interrupted",
+            CutShort::NoneLeft => "ended early, no connection was left",
+        }
+    }
+}
+
+impl ThreadUse {
+    /// The thread in words.
+    pub(crate) fn describe(&self) -> String {
+    let mut text = match self.core {
+        Some(core) => format!("pinned to CPU {core}"),
+        None => "not pinned".to_owned(),
+    };
+    if let Some(usage) = &self.usage {
+        text.push_str(&format!(", {:.1} % busy", usage.busy * 100.0));
+        if usage.spinning > 0.0 {
+            text.push_str(&format!(", {:.1} % spinning", usage.spinning * 100.0));
+        }
+        if let Some(waiting) = usage.waiting {
+            text.push_str(&format!(", {:.1} % waiting for a CPU", waiting * 100.0));
+        }
+        if let Some(sleeps) = usage.sleeps {
+            text.push_str(&format!(
+                ", slept {} times in {} polls",
+                count(sleeps),
+                count(usage.polls)
+            ));
+        }
+    }
+    text
+}
+}
+
 impl PhaseSum {
     fn new(kinds: SampleKinds) -> PhaseSum {
         PhaseSum {
@@ -133,6 +173,7 @@ impl IntervalSum {
 impl Outcome {
     pub(crate) fn new(kinds: SampleKinds) -> Outcome {
         Outcome {
+            started: Duration::ZERO,
             warmup: PhaseSum::new(kinds),
             measured: PhaseSum::new(kinds),
             series: Vec::new(),

@@ -17,6 +17,7 @@ use crate::pace::Pace;
 use crate::quantity::{Rate, Sizes, Span};
 use crate::random;
 use crate::service_time::{self, ServiceTime};
+use crate::start_at::StartAt;
 use crate::stored;
 use crate::target::{Protocol, Target};
 use crate::timetable::Arrivals;
@@ -96,6 +97,9 @@ pub(crate) struct RunPlan {
     pub(crate) verify: Verify,
     /// Empty, or one CPU a thread.
     pub(crate) pin: Vec<usize>,
+    /// When the load begins; none for at once.
+    #[serde(skip)]
+    pub(crate) start_at: Option<StartAt>,
     #[serde(skip)]
     pub(crate) assertions: Vec<Assertion>,
     #[serde(skip)]
@@ -131,6 +135,7 @@ impl RunPlan {
             interval: span(options.interval, Duration::from_secs(1)),
             verify: options.verify.unwrap_or(Verify::Full),
             pin: options.pin,
+            start_at: options.start_at,
             assertions: options.assert,
             out: options.out,
             json: options.json,

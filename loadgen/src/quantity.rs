@@ -150,6 +150,33 @@ pub(crate) fn duration(span_of: Duration) -> String {
     span(span_of.as_nanos() as f64)
 }
 
+/// A round span for an axis: `200 us`, `1.5 s`, `0`.
+pub(crate) fn tick(nanos: f64) -> String {
+    let (value, unit) = match nanos {
+        n if n < 0.5 => return "0".to_owned(),
+        n if n < 999.5 => (n, "ns"),
+        n if n < 999.5e3 => (n / 1e3, "us"),
+        n if n < 999.5e6 => (n / 1e6, "ms"),
+        n => (n / 1e9, "s"),
+    };
+    format!("{} {unit}", trimmed(value))
+}
+
+/// A round number for an axis: `20k`, `1.5M`.
+pub(crate) fn short_count(n: f64) -> String {
+    match n {
+        n if n < 999.5 => trimmed(n),
+        n if n < 999.5e3 => format!("{}k", trimmed(n / 1e3)),
+        n => format!("{}M", trimmed(n / 1e6)),
+    }
+}
+
+/// Two decimals at most.
+fn trimmed(value: f64) -> String {
+    let text = format!("{value:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 /// How many bytes a second: `7.530 MB/s`.
 pub(crate) fn throughput(bytes: u64, over: Duration) -> String {
     let rate = per_second(bytes, over);
@@ -198,7 +225,7 @@ fn four_digits(value: f64) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::{Rate, Size, Sizes, Span, count, span, throughput};
+    use super::{Rate, Size, Sizes, Span, count, short_count, span, throughput, tick};
 
     #[test]
     fn sizes_are_read_with_and_without_unit() {
@@ -275,6 +302,15 @@ mod tests {
         ] {
             assert_eq!(span(nanos), text);
         }
+    }
+
+    #[test]
+    fn ticks_are_short() {
+        let spans = [0.0, 1.0, 500.0, 1e3, 2e5, 1e6, 1.5e9, 2e10];
+        let words = ["0", "1 ns", "500 ns", "1 us", "200 us", "1 ms", "1.5 s", "20 s"];
+        assert_eq!(spans.map(tick), words);
+        let counts = [0.0, 0.5, 200.0, 1e3, 2.5e4, 1e6];
+        assert_eq!(counts.map(short_count), ["0", "0.5", "200", "1k", "25k", "1M"]);
     }
 
     #[test]

@@ -49,7 +49,10 @@ pub(crate) fn run(
     let (sender, news) = channel();
     let mut generators = spawn(plan, interrupt, sender)?;
     wait_until_ready(&mut generators, &news)?;
-    let start = Instant::now() + LEAD;
+    let start = match plan.start_at {
+        Some(moment) => moment.wait(interrupt)?,
+        None => Instant::now() + LEAD,
+    };
     let measured_from = start + plan.warmup;
     let end = measured_from + plan.duration;
     let schedule = Schedule {
@@ -63,6 +66,7 @@ pub(crate) fn run(
     }
     let kinds = sample_kinds(plan);
     let mut outcome = Outcome::new(kinds);
+    outcome.started = wall_clock(start);
     while generators.iter().any(|g| g.summary.is_none()) {
         match news.recv().map_err(|_| died())? {
             (thread, News::Interval(interval)) => generators[thread].ahead.push_back(*interval),
@@ -193,6 +197,18 @@ fn take_complete(generators: &mut [Generator], kinds: SampleKinds) -> Option<Int
         }
     }
     sum
+}
+
+/// A moment of this process as time since 1970.
+fn wall_clock(moment: Instant) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    // A clock before 1970 tells nothing worth keeping.
+    let now = now.unwrap_or_default();
+    let (ahead, behind) = (
+        moment.saturating_duration_since(Instant::now()),
+        moment.elapsed(),
+    );
+    (now + ahead).saturating_sub(behind)
 }
 
 fn sample_kinds(plan: &RunPlan) -> SampleKinds {

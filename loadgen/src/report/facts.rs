@@ -1,0 +1,96 @@
+//! What all forms of the report say in the same words.
+
+use hdrhistogram::Histogram;
+
+use crate::failure::Kind;
+use crate::outcome::Outcome;
+use crate::quantity::{count, span};
+use crate::record::RunRecord;
+
+/// The percentiles of the contract.
+const PERCENTILES: [f64; 6] = [50.0, 75.0, 90.0, 99.0, 99.9, 99.99];
+
+/// The rows of a table of latencies: a name, and the value in each of two histograms.
+pub(crate) fn latency_rows(both: [&Histogram<u64>; 2]) -> Vec<(String, f64, f64)> {
+    let row = |name: String, value: &dyn Fn(&Histogram<u64>) -> f64| {
+        let [one, other] = both.map(value);
+        (name, one, other)
+    };
+    let mut rows = vec![
+        row("min".to_owned(), &|h| h.min() as f64),
+        row("mean".to_owned(), &|h| h.mean()),
+    ];
+    rows.extend(PERCENTILES.map(|percentile| {
+        row(format!("p{percentile}"), &|h| {
+            h.value_at_percentile(percentile) as f64
+        })
+    }));
+    rows.push(row("max".to_owned(), &|h| h.max() as f64));
+    rows
+}
+
+pub(crate) fn errors(outcome: &Outcome) -> String {
+    if outcome.tally.total() == 0 {
+        return "none".to_owned();
+    }
+    let counts = Kind::ALL.map(|kind| format!("{} {}", kind.label(), outcome.tally.count(kind)));
+    counts.join(", ")
+}
+
+pub(crate) fn percentiles(histogram: &Histogram<u64>) -> String {
+    if histogram.is_empty() {
+        return "none".to_owned();
+    }
+    let at = |percentile| span(histogram.value_at_percentile(percentile) as f64);
+    format!(
+        "p50 {}, p99 {}, p99.9 {}, max {} of {}",
+        at(50.0),
+        at(99.0),
+        at(99.9),
+        span(histogram.max() as f64),
+        count(histogram.len())
+    )
+}
+
+/// What a reader must know before believing the figures above.
+pub(crate) fn notes(record: &RunRecord) -> Vec<String> {
+    let outcome = &record.outcome;
+    let mut notes = Vec::new();
+    if record.plan.open.is_none() {
+        notes.push(
+            "closed loop: a target that stalls is sent nothing meanwhile, so its stalls weigh less \
+             here than they do for users who keep coming; intended and real send are one moment"
+                .to_owned(),
+        );
+    }
+    if outcome.n_held * 100 > outcome.measured.sent {
+        notes.push(format!(
+            "{} of {} requests were due before a connection was free, and their wait is in their \
+             latency: the target is saturated, or --connections and --depth are too few for its \
+             latency",
+            count(outcome.n_held),
+            count(outcome.measured.sent)
+        ));
+    }
+    if outcome.n_missed > 0 {
+        notes.push(format!(
+            "{} requests were due and could not be sent before the run was over: they have no \
+             latency, and the percentiles are better than the truth",
+            count(outcome.n_missed)
+        ));
+    }
+    if outcome.tally.count(Kind::TimedOut) > 0 {
+        notes.push(
+            "requests that timed out have no latency: the percentiles are better than the truth"
+                .to_owned(),
+        );
+    }
+    if let Some(drift) = record.confidence.as_ref().and_then(|c| c.drift) {
+        let (by, way) = (span(drift.abs()), if drift > 0.0 { "rose" } else { "fell" });
+        notes.push(format!(
+            "not stationary: the mean {way} by {by} from the first half to the second, so one \
+             figure does not describe the run; use a longer --warmup or --duration"
+        ));
+    }
+    notes
+}
