@@ -159,7 +159,7 @@ impl Listener {
                 }
                 Next::Full => Some(FULL_PAUSE),
                 Next::Failed(error) => {
-                    self.core.count_error();
+                    self.core.count_error(&error);
                     match AcceptError::of(&error) {
                         AcceptError::Next | AcceptError::WouldBlock => None,
                         // SRV-10: what waits cannot be taken, and closing gives a descriptor back.
@@ -295,7 +295,7 @@ fn greet_on(local: &LocalLoop, accepted: Accepted, greet: &Arc<Greet>) {
     match catch_unwind(AssertUnwindSafe(|| greet(local, accepted))) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            core.count_error();
+            core.count_error(&error);
             tracing::warn!(%error, "an accepted connection could not be served");
         }
         // SRV-11: that connection is closed, serving goes on.

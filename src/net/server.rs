@@ -7,6 +7,7 @@
 //!     └──────────────────close()────────────────────────────────────────────────────^
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -43,7 +44,7 @@ pub struct ServerStats {
     pub open: u64,
     /// Connections that have ended.
     pub closed: u64,
-    /// Errors of accept, apart from "nothing is waiting".
+    /// Errors of accept, apart from "nothing is waiting": the sum of [`Server::accept_errors`].
     pub accept_errors: u64,
     /// Times a listener paused, for want of descriptors or at the limit of connections.
     pub accept_pauses: u64,
@@ -90,6 +91,19 @@ impl Server {
     /// What it has done so far.
     pub fn stats(&self) -> ServerStats {
         self.core.stats()
+    }
+
+    /// How often accepting failed, by the error number of the system; in the order of the numbers.
+    ///
+    /// ```
+    /// # let runtime = garland::Builder::new().loops(1).build()?;
+    /// let listen: garland::ListenOptions = "127.0.0.1:0".parse()?;
+    /// let server = runtime.handle().serve(listen, |_stream| async {})?;
+    /// assert_eq!(server.accept_errors(), []);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn accept_errors(&self) -> Vec<(i32, u64)> {
+        self.core.accept_errors()
     }
 
     /// Whether new connections are accepted: not before [`start_serving`](Server::start_serving), and
@@ -272,7 +286,8 @@ pub(crate) struct ServerCore {
     /// the task model (Acquire), each of which remembers what it was at its beginning.
     clients_ended: AtomicU32,
     accepted: AtomicU64,
-    accept_errors: AtomicU64,
+    /// By error number. Errors are rare, so a lock costs nobody anything.
+    accept_errors: Mutex<BTreeMap<i32, u64>>,
     accept_pauses: AtomicU64,
     handed_over: AtomicU64,
     taken_back: AtomicU64,
@@ -311,7 +326,7 @@ impl ServerCore {
             closing: AtomicBool::new(false),
             clients_ended: AtomicU32::new(0),
             accepted: AtomicU64::new(0),
-            accept_errors: AtomicU64::new(0),
+            accept_errors: Mutex::default(),
             accept_pauses: AtomicU64::new(0),
             handed_over: AtomicU64::new(0),
             taken_back: AtomicU64::new(0),
@@ -378,8 +393,24 @@ impl ServerCore {
         self.closing.load(Ordering::Acquire)
     }
 
-    pub(crate) fn count_error(&self) {
-        self.accept_errors.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn count_error(&self, error: &io::Error) {
+        // One without a number is the library's own; there is none so far.
+        let errno = error.raw_os_error().unwrap_or(0);
+        *self.lock_errors().entry(errno).or_default() += 1;
+    }
+
+    fn accept_errors(&self) -> Vec<(i32, u64)> {
+        let errors = self.lock_errors();
+        errors
+            .iter()
+            .map(|(errno, count)| (*errno, *count))
+            .collect()
+    }
+
+    fn lock_errors(&self) -> MutexGuard<'_, BTreeMap<i32, u64>> {
+        self.accept_errors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn count_pause(&self) {
@@ -448,12 +479,13 @@ impl ServerCore {
     }
 
     fn stats(&self) -> ServerStats {
+        let accept_errors = self.lock_errors().values().sum();
         let live = self.lock();
         ServerStats {
             accepted: self.accepted.load(Ordering::Relaxed),
             open: live.open,
             closed: live.closed,
-            accept_errors: self.accept_errors.load(Ordering::Relaxed),
+            accept_errors,
             accept_pauses: self.accept_pauses.load(Ordering::Relaxed),
             handed_over: self.handed_over.load(Ordering::Relaxed),
             taken_back: self.taken_back.load(Ordering::Relaxed),

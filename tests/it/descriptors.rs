@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::servers::Model;
@@ -85,6 +86,8 @@ fn out_of_descriptors(model: Model, loops: usize) {
         collect(&mut waiting) == ROOM as usize
     });
     eventually("accept fails", || server.stats().accept_errors > 0);
+    let numbers: Vec<i32> = server.accept_errors().iter().map(|one| one.0).collect();
+    assert_eq!(numbers, [Errno::MFILE.raw_os_error()]);
     let turns = || runtime.stats().total(|one| one.turns);
     let (turns_before, errors_before) = (turns(), server.stats().accept_errors);
     thread::sleep(Duration::from_millis(300));
