@@ -12,6 +12,9 @@ pub(crate) const MAX_LOOPS: usize = 48;
 /// Set to `1`, it turns debug mode on where a program does not say otherwise.
 const DEBUG_VARIABLE: &str = "GARLAND_DEBUG";
 
+/// The others look at a loop every half millisecond, at best: less is not to be told from nothing.
+const STUCK_AFTER_MIN: Duration = Duration::from_millis(1);
+
 /// Whether loops are pinned to cores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pin {
@@ -57,6 +60,8 @@ pub(crate) struct RuntimeConfig {
     pub(crate) pin: Pin,
     pub(crate) steal: bool,
     pub(crate) rescue: bool,
+    /// A loop in one callback, or step, for so long is reported.
+    pub(crate) stuck_after: Duration,
     pub(crate) thread_name: String,
     pub(crate) budget: TurnBudget,
     /// Seed of the order in which victims are tried; a fixed one makes a run repeatable.
@@ -72,6 +77,7 @@ impl Default for RuntimeConfig {
             pin: Pin::Auto,
             steal: true,
             rescue: true,
+            stuck_after: Duration::from_millis(100),
             thread_name: "garland".to_owned(),
             budget: TurnBudget::default(),
             seed: fastrand::u64(..),
@@ -97,6 +103,12 @@ impl RuntimeConfig {
         }
         if self.thread_name.contains('\0') {
             return complain("thread name: must not contain a zero byte".to_owned());
+        }
+        if self.stuck_after < STUCK_AFTER_MIN {
+            return complain(format!(
+                "stuck after = {:?}: allowed is {STUCK_AFTER_MIN:?} and more",
+                self.stuck_after
+            ));
         }
         let budget = &self.budget;
         if budget.tasks == 0 || budget.events_busy == 0 || budget.events_idle == 0 {

@@ -119,8 +119,8 @@ pub use crate::net::{
 };
 pub use crate::runtime::{
     BackgroundRuntime, Builder, CallHandle, ErrorContext, ExceptionHandler, Executor, LocalLoop,
-    LongSection, LoopHandle, LoopId, LoopStats, Runtime, RuntimeStats, ShutdownReport, TaskBuilder,
-    ThreadsafeCallHandle, TimerHandle, current_task, long_section, spawn, spawn_local,
+    LongSection, LoopHandle, LoopId, LoopStats, Runtime, RuntimeStats, ShutdownReport, StuckReport,
+    TaskBuilder, ThreadsafeCallHandle, TimerHandle, current_task, long_section, spawn, spawn_local,
 };
 pub use crate::signal::{Signal, ctrl_c};
 pub use crate::streams::{

@@ -174,12 +174,12 @@ mod tests {
             tally.add(Failure::new(Kind::ClosedEarly, message.to_owned()));
         }
         let text = serde_json::to_string(&tally).expect("plain data");
-        assert_eq!(
-            text,
-            r#"[{"kind":"closed-early","count":2,"first":"one"}]"#
-        );
+        assert_eq!(text, r#"[{"kind":"closed-early","count":2,"first":"one"}]"#);
         let read: Tally = serde_json::from_str(&text).expect("what was just written");
-        assert_eq!((read.total(), read.first(Kind::ClosedEarly)), (2, Some("one")));
+        assert_eq!(
+            (read.total(), read.first(Kind::ClosedEarly)),
+            (2, Some("one"))
+        );
     }
 
     #[test]

@@ -86,13 +86,9 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 
 /// A list of names and what belongs to them.
 pub(crate) fn facts(rows: &[(&str, String)]) -> String {
-    let rows = rows.iter().map(|(name, value)| {
-        format!(
-            "<dt>{}</dt><dd>{}</dd>\n",
-            escaped(name),
-            escaped(value)
-        )
-    });
+    let rows = rows
+        .iter()
+        .map(|(name, value)| format!("<dt>{}</dt><dd>{}</dd>\n", escaped(name), escaped(value)));
     format!("<dl>\n{}</dl>\n", rows.collect::<String>())
 }
 

@@ -176,13 +176,10 @@ fn find_max_command(args: FindMaxArgs) -> Result<ExitCode, String> {
     let plan = find_max::Plan::new(&args, options, &environment.allowed)?;
     let window = plan.window().clone();
     // Opened before the search, so that none is lost for want of a place to keep it.
-    let stored = window
-        .out
-        .as_deref()
-        .map(|folder| {
-            make_folder("--out", folder)?;
-            NewFile::begin(&folder.join("find-max.json")).map_err(|e| format!("--out: {e}"))
-        });
+    let stored = window.out.as_deref().map(|folder| {
+        make_folder("--out", folder)?;
+        NewFile::begin(&folder.join("find-max.json")).map_err(|e| format!("--out: {e}"))
+    });
     let stored = stored.transpose()?;
     limits::make_room_for(window.connections, window.threads)?;
     let interrupt = Interrupt::install().map_err(|e| format!("cannot take over Ctrl-C: {e}"))?;

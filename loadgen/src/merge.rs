@@ -110,9 +110,8 @@ impl Log {
                 }
                 continue;
             };
-            let histogram = decode(interval.encoded_histogram()).map_err(|error| {
-                format!("{name}: histogram {}: {error}", entries.len() + 1)
-            })?;
+            let histogram = decode(interval.encoded_histogram())
+                .map_err(|error| format!("{name}: histogram {}: {error}", entries.len() + 1))?;
             entries.push(Entry {
                 from: base.unwrap_or_default() + interval.start_timestamp(),
                 span: interval.duration(),
@@ -289,7 +288,12 @@ impl Display for Merged {
                     .into_iter()
                     .map(|(name, value, _)| format!("{name} {}", span(value)))
                     .collect();
-                writeln!(f, "{name:<13}{} values: {}", count(sum.len()), rows.join(", "))?;
+                writeln!(
+                    f,
+                    "{name:<13}{} values: {}",
+                    count(sum.len()),
+                    rows.join(", ")
+                )?;
             }
         }
         for note in &self.notes {

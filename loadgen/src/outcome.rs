@@ -109,28 +109,28 @@ impl CutShort {
 impl ThreadUse {
     /// The thread in words.
     pub(crate) fn describe(&self) -> String {
-    let mut text = match self.core {
-        Some(core) => format!("pinned to CPU {core}"),
-        None => "not pinned".to_owned(),
-    };
-    if let Some(usage) = &self.usage {
-        text.push_str(&format!(", {:.1} % busy", usage.busy * 100.0));
-        if usage.spinning > 0.0 {
-            text.push_str(&format!(", {:.1} % spinning", usage.spinning * 100.0));
+        let mut text = match self.core {
+            Some(core) => format!("pinned to CPU {core}"),
+            None => "not pinned".to_owned(),
+        };
+        if let Some(usage) = &self.usage {
+            text.push_str(&format!(", {:.1} % busy", usage.busy * 100.0));
+            if usage.spinning > 0.0 {
+                text.push_str(&format!(", {:.1} % spinning", usage.spinning * 100.0));
+            }
+            if let Some(waiting) = usage.waiting {
+                text.push_str(&format!(", {:.1} % waiting for a CPU", waiting * 100.0));
+            }
+            if let Some(sleeps) = usage.sleeps {
+                text.push_str(&format!(
+                    ", slept {} times in {} polls",
+                    count(sleeps),
+                    count(usage.polls)
+                ));
+            }
         }
-        if let Some(waiting) = usage.waiting {
-            text.push_str(&format!(", {:.1} % waiting for a CPU", waiting * 100.0));
-        }
-        if let Some(sleeps) = usage.sleeps {
-            text.push_str(&format!(
-                ", slept {} times in {} polls",
-                count(sleeps),
-                count(usage.polls)
-            ));
-        }
+        text
     }
-    text
-}
 }
 
 impl PhaseSum {

@@ -307,10 +307,15 @@ mod tests {
     #[test]
     fn ticks_are_short() {
         let spans = [0.0, 1.0, 500.0, 1e3, 2e5, 1e6, 1.5e9, 2e10];
-        let words = ["0", "1 ns", "500 ns", "1 us", "200 us", "1 ms", "1.5 s", "20 s"];
+        let words = [
+            "0", "1 ns", "500 ns", "1 us", "200 us", "1 ms", "1.5 s", "20 s",
+        ];
         assert_eq!(spans.map(tick), words);
         let counts = [0.0, 0.5, 200.0, 1e3, 2.5e4, 1e6];
-        assert_eq!(counts.map(short_count), ["0", "0.5", "200", "1k", "25k", "1M"]);
+        assert_eq!(
+            counts.map(short_count),
+            ["0", "0.5", "200", "1k", "25k", "1M"]
+        );
     }
 
     #[test]

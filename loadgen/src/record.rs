@@ -74,8 +74,8 @@ impl RunRecord {
 
     /// Reads a stored record. An error names the file and what is wrong with it.
     pub(crate) fn read(path: &Path) -> Result<RunRecord, String> {
-        let text = fs::read_to_string(path)
-            .map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+        let text =
+            fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
         RunRecord::parse(&text).map_err(|what| format!("{}: {what}", path.display()))
     }
 

@@ -77,8 +77,8 @@ fn ln_gamma(mut x: f64) -> f64 {
         x += 1.0;
     }
     let (inverse, square) = (1.0 / x, 1.0 / (x * x));
-    let series = inverse
-        * (1.0 / 12.0 - square * (1.0 / 360.0 - square * (1.0 / 1260.0 - square / 1680.0)));
+    let series =
+        inverse * (1.0 / 12.0 - square * (1.0 / 360.0 - square * (1.0 / 1260.0 - square / 1680.0)));
     (x - 0.5) * x.ln() - x + 0.5 * (2.0 * std::f64::consts::PI).ln() + series - product.ln()
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use core_affinity::CoreId;
 
@@ -18,7 +19,7 @@ use crate::scheduler::deque::{LocalDeque, SharedQueue};
 use crate::scheduler::host::Host;
 use crate::scheduler::idle::Idle;
 use crate::scheduler::watch::Watch;
-use crate::scheduler::{Home, Offload, Remote, Shared, Worker};
+use crate::scheduler::{Home, Offload, OnStuck, Remote, Shared, StuckReport, Worker};
 
 /// Settings of a runtime.
 ///
@@ -36,6 +37,7 @@ use crate::scheduler::{Home, Offload, Remote, Shared, Worker};
 pub struct Builder {
     config: RuntimeConfig,
     clock: Option<ManualClock>,
+    on_stuck: Option<OnStuck>,
 }
 
 impl Builder {
@@ -67,6 +69,41 @@ impl Builder {
     /// they serve are movable tasks; callbacks and loop-bound tasks wait for their home in any case.
     pub fn rescue(mut self, rescue: bool) -> Self {
         self.config.rescue = rescue;
+        self
+    }
+
+    /// From when on a loop that is in one callback, or one step of a task, is reported: in the log, level `WARN`, and
+    /// to [`on_stuck`](Builder::on_stuck). Default: 100 ms. Once for each stretch; not at all for one that is
+    /// announced with [`long_section`](crate::long_section).
+    ///
+    /// It is the loops that watch each other: with one loop, without [`rescue`](Builder::rescue), and while all of them
+    /// are stuck at once, nobody reports.
+    pub fn stuck_after(mut self, stuck_after: Duration) -> Self {
+        self.config.stuck_after = stuck_after;
+        self
+    }
+
+    /// Has `hook` called for each loop that is found stuck, as a callback on the loop that found it. If it panics,
+    /// that loop's exception handler hears of it.
+    ///
+    /// ```
+    /// use std::{sync::mpsc, thread, time::Duration};
+    ///
+    /// let (sender, reports) = mpsc::channel();
+    /// let runtime = garland::Builder::new()
+    ///     .loops(2)
+    ///     .pin(garland::Pin::Off)
+    ///     .stuck_after(Duration::from_millis(10))
+    ///     .on_stuck(move |report| sender.send(report.clone()).expect("somebody listens"))
+    ///     .start()?;
+    /// let task = garland::TaskBuilder::new().name("sleeper");
+    /// drop(task.spawn_with(runtime.handle(), async { thread::sleep(Duration::from_millis(500)) }));
+    /// let report = reports.recv().expect("the other loop looks");
+    /// assert_eq!(report.task.expect("it lives").name(), "sleeper");
+    /// # Ok::<(), garland::BuildError>(())
+    /// ```
+    pub fn on_stuck(mut self, hook: impl Fn(&StuckReport) + Send + Sync + 'static) -> Self {
+        self.on_stuck = Some(OnStuck::new(hook));
         self
     }
 
@@ -177,6 +214,7 @@ impl Assembly {
             idle: Idle::new(),
             watch: Watch::default(),
             host: Host::default(),
+            on_stuck: builder.on_stuck.clone(),
             injector: SharedQueue::new(),
             offload: Offload::new(affinity::current()),
         });

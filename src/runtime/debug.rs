@@ -28,22 +28,23 @@ impl LocalLoop {
     /// [long](LocalLoop::set_slow_callback_duration), sockets of callbacks that are still open when the loop
     /// closes, and a runtime that is dropped instead of [shut down](crate::Runtime::shutdown).
     pub fn set_debug(&self, on: bool) {
-        self.worker().debug().is_on.set(on);
+        self.worker().set_debug(on);
     }
 
     /// Whether this loop is in debug mode.
     #[doc(alias = "get_debug")]
     pub fn is_debug(&self) -> bool {
-        self.worker().debug().is_on.get()
+        self.worker().is_debug()
     }
 
-    /// From which duration on debug mode names a callback, or a step of a task. Default: 100 ms.
+    /// From which duration on debug mode names a callback, or a step of a task. Default: 100 ms. A shorter one than
+    /// [`Builder::stuck_after`](crate::Builder::stuck_after) also takes the place of that.
     pub fn set_slow_callback_duration(&self, duration: Duration) {
-        self.worker().debug().slow_callback_duration.set(duration);
+        self.worker().set_slow_callback_duration(duration);
     }
 
     /// What [`set_slow_callback_duration`](LocalLoop::set_slow_callback_duration) has set.
     pub fn slow_callback_duration(&self) -> Duration {
-        self.worker().debug().slow_callback_duration.get()
+        self.worker().slow_callback_duration()
     }
 }

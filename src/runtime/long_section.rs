@@ -9,7 +9,8 @@ use crate::scheduler::{self, Worker};
 /// waiting until it is found stuck. Ends when the guard is dropped; hold it over code that computes, not over an
 /// `.await`.
 ///
-/// It is a hint. A loop that is stuck unannounced is found after half a millisecond, and served alike; with
+/// It is a hint. A loop that is stuck unannounced is found after half a millisecond, and served alike, but
+/// [reported](crate::Builder::stuck_after) if that lasts; with
 /// [`Builder::rescue`](crate::Builder::rescue) off, with one loop, or outside of a loop, it does nothing.
 ///
 /// ```

@@ -38,7 +38,7 @@ pub use crate::runtime::long_section::{LongSection, long_section};
 pub use crate::runtime::shutdown::ShutdownReport;
 pub use crate::runtime::stats::{LoopStats, RuntimeStats};
 pub use crate::runtime::task_builder::TaskBuilder;
-pub use crate::scheduler::{ErrorContext, LoopId};
+pub use crate::scheduler::{ErrorContext, LoopId, StuckReport};
 
 use crate::scheduler;
 use crate::task::info::TaskInfo;

@@ -45,8 +45,13 @@ pub struct LoopStats {
     pub searches: u64,
     /// Tasks it took from other loops.
     pub tasks_stolen: u64,
+    /// Tasks that other loops took from it.
+    pub tasks_stolen_from: u64,
     /// Times it turned the driver of a loop that was stuck.
     pub rescues: u64,
+    /// Times it was itself in one callback, or one step of a task, for longer than
+    /// [`Builder::stuck_after`](crate::Builder::stuck_after), and another loop saw it.
+    pub n_stuck: u64,
     /// Times it woke another loop.
     pub unparks_sent: u64,
     /// Times it was woken by another loop or thread.
@@ -107,7 +112,9 @@ impl LoopStats {
             parks: counters.parks.get(),
             searches: counters.searches.get(),
             tasks_stolen: counters.stolen.get(),
+            tasks_stolen_from: remote.n_stolen_from.load(Ordering::Relaxed),
             rescues: counters.rescues.get(),
+            n_stuck: remote.n_stuck.load(Ordering::Relaxed),
             unparks_sent: counters.unparks_sent.get(),
             unparks_received: remote.unparks_received.load(Ordering::Relaxed),
             tasks_spawned: ledger.joined,

@@ -10,6 +10,7 @@ use std::panic::Location;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::atomics::Ordering;
 use crate::scheduler::ready::{Handle, IoHandler};
 use crate::scheduler::worker::Worker;
 use crate::task::Runnable;
@@ -61,8 +62,32 @@ impl Worker {
         self.watch(subject, || self.run_handle(handle, root));
     }
 
-    pub(crate) fn debug(&self) -> &DebugMode {
-        &self.debug
+    pub(crate) fn is_debug(&self) -> bool {
+        self.debug.is_on.get()
+    }
+
+    pub(crate) fn set_debug(&self, on: bool) {
+        self.debug.is_on.set(on);
+        self.show_patience();
+    }
+
+    pub(crate) fn slow_callback_duration(&self) -> Duration {
+        self.debug.slow_callback_duration.get()
+    }
+
+    pub(crate) fn set_slow_callback_duration(&self, duration: Duration) {
+        self.debug.slow_callback_duration.set(duration);
+        self.show_patience();
+    }
+
+    /// Shows the others from when on they report this loop as stuck: in debug mode what is slow is too long.
+    pub(super) fn show_patience(&self) {
+        let mut patience = self.shared().config.stuck_after;
+        if self.is_debug() {
+            patience = patience.min(self.slow_callback_duration());
+        }
+        let patience = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
+        self.remote().patience.store(patience, Ordering::Relaxed);
     }
 
     /// A step of a movable task, timed.

@@ -20,7 +20,8 @@
 //!                                   searching <───────────────────┘ as searching)
 //! ```
 //!
-//! *Stuck* is what the others see of a running loop whose [`pulse`] stands still.
+//! *Stuck* is what the others see of a running loop whose [`pulse`] stands still; one that lasts is
+//! reported: [`stuck`].
 //!
 //! # The two protocols
 //!
@@ -85,6 +86,7 @@ pub(crate) mod gate;
 pub(crate) mod pulse;
 pub(crate) mod watch;
 mod rescue;
+pub(crate) mod stuck;
 pub(crate) mod shared;
 pub(crate) mod offload;
 pub(crate) mod counters;
@@ -100,4 +102,6 @@ pub(crate) use crate::scheduler::ready::{
 };
 pub use crate::scheduler::shared::LoopId;
 pub(crate) use crate::scheduler::shared::{Home, Remote, Shared};
+pub(crate) use crate::scheduler::stuck::OnStuck;
+pub use crate::scheduler::stuck::StuckReport;
 pub(crate) use crate::scheduler::worker::{ArmedCallback, Worker};

@@ -77,6 +77,7 @@ struct Seen {
     beat: Beat,
     since: u64,
     is_stuck: bool,
+    is_reported: bool,
 }
 
 impl Lookout {
@@ -187,10 +188,7 @@ impl Worker {
 
     /// It is over. A loop that closes drops guards too, and is not to look as if it ran.
     pub(crate) fn end_long(&self) {
-        let pulse = &self.remote().pulse;
-        if pulse.look().is_running() {
-            pulse.beat();
-        }
+        self.remote().pulse.end_long();
     }
 
     /// A busy loop too must look at the others now and then: with all of them busy nobody would help.
@@ -209,6 +207,7 @@ impl Worker {
     fn look(self: &Rc<Self>, now: u64, stuck_after: u64) -> bool {
         let mut moved = false;
         let mut stuck = Vec::new();
+        let mut too_long = Vec::new();
         let mut seen = self.lookout.seen.borrow_mut();
         seen.resize(self.shared().loops.len(), Seen::default());
         for (id, remote) in self.others() {
@@ -224,17 +223,26 @@ impl Worker {
                     beat,
                     since: now,
                     is_stuck: false,
+                    is_reported: false,
                 };
             }
-            let stood_still = now.saturating_sub(known.since) >= stuck_after;
-            if beat.is_running() && (stood_still || beat.is_long()) {
-                if !known.is_stuck {
-                    known.is_stuck = self.watch_over(remote);
-                }
-                stuck.push(id);
+            let lasted = now.saturating_sub(known.since);
+            if !beat.is_running() || (lasted < stuck_after && !beat.is_long()) {
+                continue;
+            }
+            if !known.is_stuck {
+                known.is_stuck = self.watch_over(remote);
+            }
+            stuck.push(id);
+            if !known.is_reported && !beat.is_long() && remote.is_out_of_patience(lasted) {
+                known.is_reported = true;
+                too_long.push((id, beat, lasted));
             }
         }
         drop(seen);
+        for (id, beat, lasted) in too_long {
+            self.report_stuck(id, beat, Duration::from_nanos(lasted));
+        }
         for id in stuck {
             self.rescue(id);
         }

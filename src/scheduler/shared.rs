@@ -27,6 +27,7 @@ use crate::scheduler::inbox::Inbox;
 use crate::scheduler::offload::Offload;
 use crate::scheduler::pulse::Pulse;
 use crate::scheduler::ready::{Handle, Message};
+use crate::scheduler::stuck::OnStuck;
 use crate::scheduler::watch::Watch;
 use crate::scheduler::worker::Worker;
 use crate::task::info::{Origin, TaskInfo};
@@ -60,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) watch: Watch,
     /// Loop 0 may rest in a foreign loop.
     pub(crate) host: Host,
+    /// Told of each loop that is found stuck.
+    pub(crate) on_stuck: Option<OnStuck>,
     pub(crate) injector: SharedQueue,
     /// What would block a loop goes there instead.
     pub(crate) offload: Arc<Offload>,
@@ -80,6 +83,12 @@ pub(crate) struct Remote {
     pub(crate) pulse: CachePadded<Pulse>,
     /// Unparks that others sent to this loop. Written by any thread, a plain count.
     pub(crate) unparks_received: AtomicU64,
+    /// Times this loop was reported as stuck. Written by any loop, a plain count.
+    pub(crate) n_stuck: AtomicU64,
+    /// Tasks that other loops took from this one. Written by any loop, a plain count.
+    pub(crate) n_stolen_from: AtomicU64,
+    /// From when on this loop is stuck, in nanoseconds. Written by the home loop, read by any; promises nothing about other memory.
+    pub(crate) patience: AtomicU64,
 }
 
 impl Remote {
@@ -93,6 +102,9 @@ impl Remote {
             counters: CachePadded::default(),
             pulse: CachePadded::default(),
             unparks_received: AtomicU64::new(0),
+            n_stuck: AtomicU64::new(0),
+            n_stolen_from: AtomicU64::new(0),
+            patience: AtomicU64::new(u64::MAX),
         }
     }
 }

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use async_task::ScheduleInfo;
 use slotmap::SlotMap;
 
+use crate::atomics::Ordering;
 use crate::driver::alarm::NEVER;
 use crate::driver::selector::Batch;
 use crate::driver::wheel::TimerKey;
@@ -103,7 +104,7 @@ impl Worker {
     pub(crate) fn new(home: Arc<Home>, deque: LocalDeque) -> Rc<Self> {
         let seed = home.shared.config.seed ^ home.id as u64;
         let debug = home.shared.config.debug;
-        Rc::new(Worker {
+        let worker = Rc::new(Worker {
             home,
             deque,
             ready: RefCell::default(),
@@ -125,7 +126,9 @@ impl Worker {
             stage: Cell::new(Stage::Live),
             last_batch: Cell::new(0),
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
-        })
+        });
+        worker.show_patience();
+        worker
     }
 
     /// Turns the loop until it is stopped. `root` makes one step of the future given to `block_on`.
@@ -232,7 +235,10 @@ impl Worker {
             }
             let stolen = self.deque.steal_from(&loops[victim].stealer);
             if stolen > 0 {
-                self.counters().stolen.add(stolen as u64);
+                let stolen = stolen as u64;
+                self.counters().stolen.add(stolen);
+                let count = &loops[victim].n_stolen_from;
+                count.fetch_add(stolen, Ordering::Relaxed);
                 return;
             }
         }
@@ -323,7 +329,10 @@ impl Worker {
     #[inline(always)]
     pub(super) fn run_handle(self: &Rc<Self>, handle: Handle, root: &mut dyn FnMut()) {
         self.running_place.set(None);
-        self.remote().pulse.beat();
+        // A task has a beat of its own, with its id.
+        if !matches!(handle, Handle::Task(_)) {
+            self.remote().pulse.beat();
+        }
         match handle {
             Handle::Call(callback) => callback.run(&self.running_place),
             Handle::SharedCall(callback) => callback.run(&self.running_place),
@@ -360,7 +369,6 @@ impl Worker {
             if started_ns.is_none() && !self.deque.is_empty() {
                 started_ns = Some(self.driver().clock().now_ns());
             }
-            self.remote().pulse.beat();
             if self.debug.is_on.get() {
                 self.run_task_watched(next);
             } else {
@@ -385,7 +393,9 @@ impl Worker {
 
     /// One step of a task. It does not panic: the task catches what its future does.
     pub(super) fn run_task(&self, task: Runnable) {
-        self.current_task.set(Some(task.metadata().clone()));
+        let info = task.metadata().clone();
+        self.remote().pulse.beat_for_task(info.id.0);
+        self.current_task.set(Some(info));
         task.run();
         self.current_task.set(None);
     }

@@ -8,8 +8,8 @@ use std::task::Waker;
 
 use slab::Slab;
 
-use crate::task::Ended;
 use crate::task::info::TaskInfo;
+use crate::task::{Ended, TaskId};
 
 /// Wakers by member key. Touched by any thread: whoever spawns, and whoever runs the last step.
 #[derive(Debug, Default)]
@@ -139,6 +139,17 @@ impl Members {
         drop(list);
         infos.sort_unstable_by_key(TaskInfo::id);
         infos
+    }
+
+    /// One member that has filled its place; looks through all of them.
+    pub(crate) fn info(&self, id: TaskId) -> Option<TaskInfo> {
+        let list = self.lock();
+        let mut filled = list
+            .members
+            .iter()
+            .filter_map(|(_, entry)| entry.task.as_ref());
+        let found = filled.find(|(_, info)| info.id == id);
+        found.map(|(_, info)| info.clone())
     }
 
     /// Bound members that have filled their place and have not ended. After

@@ -7,10 +7,10 @@ use std::io::{Read, Write};
 use std::net::{TcpListener as StdListener, TcpStream as StdStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
-use std::thread;
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use garland::{BackgroundRuntime, LocalLoop, LoopHandle, TcpStream};
+use garland::{BackgroundRuntime, LocalLoop, LoopHandle, StuckReport, TaskBuilder, TcpStream};
 
 use crate::servers::Model;
 use crate::sockets::{any_port, connect, echo_once};
@@ -363,4 +363,173 @@ fn the_hog_really_holds_its_loop() {
     assert_eq!(early, Err(mpsc::RecvTimeoutError::Timeout));
     finish(runtime, &done, &hog);
     has_run.recv_timeout(LIMIT).expect("after the hog");
+}
+
+/// A runtime that sends its reports of stuck loops.
+fn reporting(
+    loops: usize,
+    stuck_after: Duration,
+) -> (BackgroundRuntime, mpsc::Receiver<(ThreadId, StuckReport)>) {
+    let (sender, reports) = mpsc::channel();
+    let report = move |report: &StuckReport| {
+        let note = (thread::current().id(), report.clone());
+        sender.send(note).expect("the test waits");
+    };
+    let builder = builder(loops).stuck_after(stuck_after).on_stuck(report);
+    (builder.start().expect("a runtime can be started"), reports)
+}
+
+fn thread_of(handle: &LoopHandle) -> ThreadId {
+    let (sender, receiver) = mpsc::channel();
+    let name = move || sender.send(thread::current().id()).expect("the test waits");
+    drop(handle.call_soon_threadsafe(name).expect("open"));
+    receive(&receiver, handle)
+}
+
+#[test]
+fn a_stuck_task_is_reported_once_by_its_name() {
+    for loops in [2, 4] {
+        let (runtime, reports) = reporting(loops, Duration::from_millis(20));
+        let handle = runtime.handle().clone();
+        let threads: Vec<ThreadId> = (0..loops).map(|id| thread_of(&handle.on(id))).collect();
+        let done = Arc::new(AtomicBool::new(false));
+        let (ended, hog) = mpsc::channel();
+        let flag = Arc::clone(&done);
+        let line = line!() + 2;
+        let task = TaskBuilder::new().name("hog");
+        let task = task.spawn_on(&handle.on(0), move || async move {
+            ended.send(spin_until(&flag)).expect("the test waits");
+        });
+        let (thread, report) = receive(&reports, &handle);
+        assert_eq!(report.loop_id.index(), 0);
+        assert_ne!(report.rescuer.index(), 0);
+        assert_eq!(thread, threads[report.rescuer.index()], "on the rescuer");
+        assert!(report.lasted >= Duration::from_millis(20), "{report}");
+        assert_eq!(report.task_id, task.id());
+        let info = report.task.clone().expect("it lives");
+        assert_eq!((info.name().as_ref(), Some(info.id())), ("hog", task.id()));
+        assert_eq!(info.spawned_at().line(), line, "{report}");
+        let text = report.to_string();
+        assert!(text.starts_with("loop 0 is stuck for "), "{text}");
+        assert!(text.contains(" in a step of hog spawned at "), "{text}");
+        // It goes on for long, and the others look again and again.
+        let rescues = || handle.stats().total(|one| one.rescues);
+        let before = rescues();
+        wait_until("looks", &handle, || rescues() > before + 50);
+        assert!(reports.try_recv().is_err(), "once for each stretch");
+        let stats = handle.stats();
+        assert_eq!(stats.loops[0].n_stuck, 1);
+        assert_eq!(stats.total(|one| one.n_stuck), 1);
+        drop(task);
+        finish(runtime, &done, &hog);
+    }
+}
+
+#[test]
+fn each_stretch_of_a_callback_is_reported_as_one() {
+    let (runtime, reports) = reporting(2, Duration::from_millis(5));
+    let handle = runtime.handle().clone();
+    for stretch in 1..=3 {
+        let done = Arc::new(AtomicBool::new(false));
+        let hog = hog(&handle, &done);
+        let (_, report) = receive(&reports, &handle);
+        assert_eq!((report.loop_id.index(), report.task_id), (0, None));
+        assert!(report.to_string().contains(" in a callback; "), "{report}");
+        assert_eq!(handle.stats().loops[0].n_stuck, stretch);
+        done.store(true, Ordering::Release);
+        assert!(receive(&hog, &handle));
+    }
+    end_background(runtime);
+}
+
+#[test]
+fn what_takes_less_or_was_announced_is_not_reported() {
+    let (runtime, reports) = reporting(2, LIMIT);
+    let handle = runtime.handle().clone();
+    let mut client = echo_homed_on_0(&handle);
+    let done = Arc::new(AtomicBool::new(false));
+    let short = hog(&handle, &done);
+    exchange(&mut client, 50);
+    finish_hog(&done, &short, &handle);
+    drop(client);
+    end_background(runtime);
+    assert!(reports.try_recv().is_err());
+
+    let (runtime, reports) = reporting(2, Duration::from_millis(1));
+    let handle = runtime.handle().clone();
+    let mut client = echo_homed_on_0(&handle);
+    let done = Arc::new(AtomicBool::new(false));
+    let (begun, running) = mpsc::channel();
+    let (ended, end) = mpsc::channel();
+    let flag = Arc::clone(&done);
+    let long = move || {
+        let _long = garland::long_section();
+        begun.send(()).expect("the test waits");
+        ended.send(spin_until(&flag)).expect("the test waits");
+    };
+    drop(handle.on(0).call_soon_threadsafe(long).expect("open"));
+    receive(&running, &handle);
+    // What ran before the announcement may have taken a millisecond, on a busy machine.
+    let before = handle.stats().total(|one| one.n_stuck);
+    exchange(&mut client, 200);
+    assert_eq!(handle.stats().loops[0].n_stuck, before);
+    finish_hog(&done, &end, &handle);
+    drop(client);
+    end_background(runtime);
+    drop(reports);
+}
+
+fn finish_hog(done: &AtomicBool, hog: &mpsc::Receiver<bool>, handle: &LoopHandle) {
+    done.store(true, Ordering::Release);
+    assert!(receive(hog, handle), "the hog was let go");
+}
+
+#[test]
+fn in_debug_mode_what_is_slow_is_stuck() {
+    let (runtime, reports) = reporting(2, LIMIT);
+    let handle = runtime.handle().clone();
+    let slow = || {
+        let local = LocalLoop::current().expect("a callback runs on a loop");
+        local.set_slow_callback_duration(Duration::from_millis(10));
+        local.set_debug(true);
+    };
+    drop(handle.on(0).call_soon_threadsafe(slow).expect("open"));
+    let done = Arc::new(AtomicBool::new(false));
+    let hog = hog(&handle, &done);
+    let (_, report) = receive(&reports, &handle);
+    assert!(report.lasted >= Duration::from_millis(10), "{report}");
+    finish(runtime, &done, &hog);
+}
+
+#[test]
+fn a_hook_that_panics_is_told_to_the_exception_handler_and_harms_nobody() {
+    let builder = builder(2).stuck_after(Duration::from_millis(5));
+    let builder = builder.on_stuck(|_| panic!("the hook is broken"));
+    let runtime = builder.start().expect("a runtime can be started");
+    let handle = runtime.handle().clone();
+    let (told, failures) = mpsc::channel();
+    let listen = move || {
+        let local = LocalLoop::current().expect("a callback runs on a loop");
+        let tell = move |_: &LocalLoop, context: &garland::ErrorContext| {
+            told.send(context.to_string()).expect("the test waits");
+        };
+        local.set_exception_handler(tell);
+    };
+    drop(handle.on(1).call_soon_threadsafe(listen).expect("open"));
+    thread_of(&handle.on(1));
+    let mut client = echo_homed_on_0(&handle);
+    let done = Arc::new(AtomicBool::new(false));
+    let hog = hog(&handle, &done);
+    let failure = receive(&failures, &handle);
+    assert!(failure.contains("the hook is broken"), "{failure}");
+    exchange(&mut client, 20);
+    drop(client);
+    finish(runtime, &done, &hog);
+}
+
+#[test]
+fn a_span_that_no_look_could_see_is_refused() {
+    let error = builder(2).stuck_after(Duration::from_micros(999)).build();
+    let error = error.expect_err("out of range").to_string();
+    assert!(error.contains("1ms and more"), "{error}");
 }

@@ -71,12 +71,8 @@ impl Scale {
                 (first..=last).map(|k| k as f64 * step).collect()
             }
             Law::Log => {
-                let finest = [
-                    [1.0, 2.0, 5.0].as_slice(),
-                    &[1.0, 3.0],
-                    &[1.0],
-                ]
-                .map(|digits| log_ticks(from, to, digits));
+                let finest = [[1.0, 2.0, 5.0].as_slice(), &[1.0, 3.0], &[1.0]]
+                    .map(|digits| log_ticks(from, to, digits));
                 let [.., decades] = &finest;
                 let fits = finest.iter().find(|ticks| ticks.len() <= n + 1);
                 fits.unwrap_or(decades).clone()
@@ -141,7 +137,10 @@ mod tests {
         assert!((scale.at(10_000.0) - 200.0).abs() < 1e-9);
         assert_eq!((scale.at(1.0), scale.at(1e9)), (0.0, 300.0));
         for ticks in [scale.ticks(12), scale.ticks(6), scale.ticks(4)] {
-            assert!(ticks.contains(&100.0) && ticks.contains(&1_000.0), "{ticks:?}");
+            assert!(
+                ticks.contains(&100.0) && ticks.contains(&1_000.0),
+                "{ticks:?}"
+            );
         }
         assert_eq!(scale.ticks(4), [100.0, 1_000.0, 10_000.0, 100_000.0]);
     }

@@ -138,12 +138,7 @@ impl Frame {
         for seconds in self.across.ticks(n) {
             let x = self.across.at(seconds);
             svg.line("axis", (x, floor), (x, floor + 4.0));
-            svg.text(
-                "",
-                Anchor::Middle,
-                (x, floor + 18.0),
-                &tick(seconds * 1e9),
-            );
+            svg.text("", Anchor::Middle, (x, floor + 18.0), &tick(seconds * 1e9));
         }
         svg.line("axis", (LEFT, floor), (right, floor));
         svg.line("axis", (LEFT, middle), (right, middle));

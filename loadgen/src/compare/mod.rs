@@ -12,8 +12,8 @@ mod page;
 mod text;
 mod welch;
 
-use crate::chart::{Curve, curves};
 use crate::chart;
+use crate::chart::{Curve, curves};
 use crate::confidence::Spread;
 use crate::outcome::IntervalSum;
 use crate::quantity::per_second;
@@ -110,10 +110,7 @@ impl<'a> Comparison<'a> {
             }
         }
         let is_closed = runs.iter().any(|run| run.plan.open.is_none());
-        let figures: Vec<&Figure> = LATENCIES
-            .iter()
-            .chain(is_closed.then_some(&RATE))
-            .collect();
+        let figures: Vec<&Figure> = LATENCIES.iter().chain(is_closed.then_some(&RATE)).collect();
         let chance = CHANCE / figures.len() as f64;
         Ok(Comparison {
             rows: figures
@@ -156,7 +153,11 @@ impl<'a> Comparison<'a> {
                 histogram: two,
             },
         ];
-        curves("Latency by percentile, from the intended send", &shown, size)
+        curves(
+            "Latency by percentile, from the intended send",
+            &shown,
+            size,
+        )
     }
 }
 

@@ -17,7 +17,11 @@ impl Row {
 
     /// The difference and how far it may be off.
     pub(crate) fn change(&self) -> String {
-        format!("{:+.1} % ± {:.1} %", self.share * 100.0, self.share_off * 100.0)
+        format!(
+            "{:+.1} % ± {:.1} %",
+            self.share * 100.0,
+            self.share_off * 100.0
+        )
     }
 
     pub(crate) fn finding(&self) -> &'static str {
@@ -37,7 +41,14 @@ impl Comparison<'_> {
         }
         let found: Vec<String> = self
             .differences()
-            .map(|row| format!("{} is {} by {:.1} %", row.name, row.finding(), row.share.abs() * 100.0))
+            .map(|row| {
+                format!(
+                    "{} is {} by {:.1} %",
+                    row.name,
+                    row.finding(),
+                    row.share.abs() * 100.0
+                )
+            })
             .collect();
         if found.is_empty() {
             "no difference seen".to_owned()

@@ -68,8 +68,14 @@ mod tests {
     /// The statistic by its formula, the probability by integrating the density of t numerically.
     #[test]
     fn unequal_samples_give_the_known_statistic() {
-        let a = [27.5, 21.0, 19.0, 23.6, 17.0, 17.9, 16.9, 20.1, 21.9, 22.6, 23.1, 19.6, 19.0, 21.7, 21.4];
-        let b = [27.1, 22.0, 20.8, 23.4, 23.4, 23.5, 25.8, 22.0, 24.8, 20.2, 21.9, 22.1, 22.9, 30.5, 24.4];
+        let a = [
+            27.5, 21.0, 19.0, 23.6, 17.0, 17.9, 16.9, 20.1, 21.9, 22.6, 23.1, 19.6, 19.0, 21.7,
+            21.4,
+        ];
+        let b = [
+            27.1, 22.0, 20.8, 23.4, 23.4, 23.5, 25.8, 22.0, 24.8, 20.2, 21.9, 22.1, 22.9, 30.5,
+            24.4,
+        ];
         let welch = Welch::of(&independent(&a), &independent(&b));
         assert!((welch.freedom - 27.887_304).abs() < 1e-4, "{welch:?}");
         let t = welch.difference / welch.error;

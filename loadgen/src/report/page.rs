@@ -101,7 +101,11 @@ fn tiles(record: &RunRecord) -> String {
         tiles += &html::tile("p99.9", &at(99.9), "all but one in 1,000");
         tiles += &html::tile("max", &span(latency.max() as f64), "the slowest");
     }
-    tiles += &html::tile("rate", &format!("{}/s", count(rate.round() as u64)), &about_rate);
+    tiles += &html::tile(
+        "rate",
+        &format!("{}/s", count(rate.round() as u64)),
+        &about_rate,
+    );
     let answered = format!("of {} answered", count(latency.len()));
     tiles += &html::tile("errors", &count(n_errors), &answered);
     if let Some([_, measured]) = &outcome.datagrams {
@@ -245,7 +249,9 @@ fn arrivals(record: &RunRecord) -> String {
 
 fn self_check(record: &RunRecord) -> String {
     let threads = record.outcome.threads.iter().enumerate();
-    let mut content: String = threads.map(|(index, thread)| one_thread(index, thread)).collect();
+    let mut content: String = threads
+        .map(|(index, thread)| one_thread(index, thread))
+        .collect();
     let dropped = record.outcome.n_dropped;
     if record.outcome.datagrams.is_some() {
         let words = format!("{} dropped by this machine unfetched", count(dropped));
