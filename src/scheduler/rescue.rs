@@ -292,7 +292,6 @@ impl Worker {
             victim.driver.take_due(&mut due);
             self.counters().timers_fired.add(due.len() as u64);
         }
-        self.counters().timers_fired.add(due.len() as u64);
         for target in due.drain(..) {
             match target {
                 TimerTarget::Task(waker) => intake_parts.wakers.push(waker),

@@ -280,11 +280,7 @@ impl Worker {
         } else {
             self.counters().parks.add(1);
             self.counters().polls.add(1);
-            // A loop that is turned by a foreign one may rest for long in between: it keeps no watch.
-            let limit = match limit {
-                NEVER => self.sleep_limit(),
-                hosted => hosted,
-            };
+            let limit = limit.min(self.sleep_limit());
             let mut intake = self.intake.borrow_mut();
             let Intake {
                 collected, wakers, ..

@@ -286,6 +286,26 @@ fn loop_16_a_turn_waits_for_its_timeout_and_for_work_but_no_longer() {
 }
 
 #[test]
+fn loop_16_a_turn_without_a_timeout_ends_with_something() {
+    for loops in [1, 2, 4] {
+        let runtime = lent(loops);
+        let handle = runtime.handle().clone();
+        let (ran, has_run) = mpsc::channel();
+        // Time enough for looks at the other loops, which end a sleep but no turn.
+        let caller = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(20));
+            let note = move || ran.send(()).expect("the test waits");
+            drop(handle.call_soon_threadsafe(note).expect("open"));
+        });
+        let turned = runtime.run_once(None).expect("no other loop runs here");
+        assert!(turned.is_continue());
+        has_run.try_recv().expect("what has ended the turn");
+        caller.join().expect("it only calls");
+        end(runtime);
+    }
+}
+
+#[test]
 fn loop_16_a_clock_turned_by_hand_asks_the_host_when_a_timer_is_due() {
     let clock = ManualClock::new();
     let runtime = builder(1).clock(clock.clone()).build().expect("it builds");

@@ -14,7 +14,7 @@ use garland::{BackgroundRuntime, LocalLoop, LoopHandle, StuckReport, TaskBuilder
 
 use crate::servers::Model;
 use crate::sockets::{any_port, connect, echo_once};
-use crate::support::{LIMIT, background, builder, end_background, receive, wait_until};
+use crate::support::{LIMIT, background, builder, end, end_background, lent, receive, wait_until};
 
 /// Holds the loop until `done`, or too long.
 fn spin_until(done: &AtomicBool) -> bool {
@@ -28,12 +28,12 @@ fn spin_until(done: &AtomicBool) -> bool {
     true
 }
 
-/// A movable echo task whose socket is registered with loop 0, and its client.
-fn echo_homed_on_0(handle: &LoopHandle) -> StdStream {
+/// A movable echo task whose socket is registered with loop `home`, and its client.
+fn echo_homed_on(home: usize, handle: &LoopHandle) -> StdStream {
     let listener = StdListener::bind("127.0.0.1:0").expect("a port is free");
     let addr = listener.local_addr().expect("bound");
     let (connected, wait) = mpsc::channel();
-    drop(handle.on(0).spawn_on(move || async move {
+    drop(handle.on(home).spawn_on(move || async move {
         let stream = TcpStream::connect(addr).await.expect("it listens");
         drop(garland::spawn(async move {
             let mut buf = [0; 64];
@@ -63,8 +63,8 @@ fn exchange(client: &mut StdStream, rounds: u32) {
     }
 }
 
-/// Has loop 0 spin in `kind` of work until the flag is set; true if it was set in time.
-fn hog(handle: &LoopHandle, done: &Arc<AtomicBool>) -> mpsc::Receiver<bool> {
+/// Has loop `home` spin until the flag is set; true if it was set in time.
+fn hog(home: usize, handle: &LoopHandle, done: &Arc<AtomicBool>) -> mpsc::Receiver<bool> {
     let (begun, running) = mpsc::channel();
     let (ended, end) = mpsc::channel();
     let done = Arc::clone(done);
@@ -72,9 +72,25 @@ fn hog(handle: &LoopHandle, done: &Arc<AtomicBool>) -> mpsc::Receiver<bool> {
         begun.send(()).expect("the test waits");
         ended.send(spin_until(&done)).expect("the test waits");
     };
-    drop(handle.on(0).call_soon_threadsafe(hog).expect("open"));
+    drop(handle.on(home).call_soon_threadsafe(hog).expect("open"));
     receive(&running, handle);
     end
+}
+
+/// Waits until no loop wakes any more, not even to look at the others. Returns how often they slept.
+fn come_to_rest(handle: &LoopHandle) -> u64 {
+    let parks = || handle.stats().total(|one| one.parks);
+    let begun = Instant::now();
+    let mut before = parks();
+    loop {
+        thread::sleep(Duration::from_millis(100));
+        let now = parks();
+        if now == before {
+            return now;
+        }
+        assert!(begun.elapsed() < LIMIT, "{:#?}", handle.stats());
+        before = now;
+    }
 }
 
 fn finish(runtime: BackgroundRuntime, done: &AtomicBool, hog: &mpsc::Receiver<bool>) {
@@ -89,10 +105,10 @@ fn sockets_of_movable_tasks_are_served_while_their_loop_is_stuck() {
     for loops in [2, 4] {
         let runtime = background(loops);
         let handle = runtime.handle().clone();
-        let mut client = echo_homed_on_0(&handle);
+        let mut client = echo_homed_on(0, &handle);
         exchange(&mut client, 3);
         let done = Arc::new(AtomicBool::new(false));
-        let hog = hog(&handle, &done);
+        let hog = hog(0, &handle, &done);
         exchange(&mut client, 200);
         assert!(handle.stats().total(|one| one.rescues) > 0);
         drop(client);
@@ -119,7 +135,7 @@ fn timers_of_movable_tasks_fire_while_their_loop_is_stuck() {
         }));
         receive(&is_armed, &handle);
         let done = Arc::new(AtomicBool::new(false));
-        let hog = hog(&handle, &done);
+        let hog = hog(0, &handle, &done);
         receive(&has_fired, &handle);
         finish(runtime, &done, &hog);
     }
@@ -130,7 +146,7 @@ fn what_only_another_connection_can_feed_is_fed() {
     for loops in [2, 4] {
         let runtime = background(loops);
         let handle = runtime.handle().clone();
-        let mut client = echo_homed_on_0(&handle);
+        let mut client = echo_homed_on(0, &handle);
         // A task on loop 0 blocks its thread until the client has been answered.
         let (answered, wait) = mpsc::channel::<()>();
         let (began, begun) = mpsc::channel();
@@ -175,7 +191,7 @@ fn callbacks_of_a_stuck_loop_wait_for_their_home() {
             });
         };
         drop(handle.on(0).call_soon_threadsafe(report).expect("open"));
-        let hog = hog(&handle, &done);
+        let hog = hog(0, &handle, &done);
         wait_until("a rescue", &handle, || {
             handle.stats().total(|one| one.rescues) > 2
         });
@@ -192,10 +208,10 @@ fn without_rescue_a_stuck_loop_keeps_its_sockets_to_itself() {
         .start()
         .expect("a runtime can be started");
     let handle = runtime.handle().clone();
-    let mut client = echo_homed_on_0(&handle);
+    let mut client = echo_homed_on(0, &handle);
     exchange(&mut client, 3);
     let done = Arc::new(AtomicBool::new(false));
-    let hog = hog(&handle, &done);
+    let hog = hog(0, &handle, &done);
     client.write_all(&7u32.to_le_bytes()).expect("open");
     client
         .set_read_timeout(Some(Duration::from_millis(50)))
@@ -217,7 +233,7 @@ fn without_rescue_a_stuck_loop_keeps_its_sockets_to_itself() {
 fn an_announced_section_is_served_too() {
     let runtime = background(2);
     let handle = runtime.handle().clone();
-    let mut client = echo_homed_on_0(&handle);
+    let mut client = echo_homed_on(0, &handle);
     let done = Arc::new(AtomicBool::new(false));
     let (begun, running) = mpsc::channel();
     let (ended, end) = mpsc::channel();
@@ -238,7 +254,7 @@ fn an_announced_section_is_served_too() {
 fn busy_loops_help_one_that_is_stuck() {
     let runtime = background(2);
     let handle = runtime.handle().clone();
-    let mut client = echo_homed_on_0(&handle);
+    let mut client = echo_homed_on(0, &handle);
     // Loop 1 never sleeps: a task that is always ready.
     let done = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&done);
@@ -247,7 +263,7 @@ fn busy_loops_help_one_that_is_stuck() {
             garland::yield_now().await;
         }
     }));
-    let hog = hog(&handle, &done);
+    let hog = hog(0, &handle, &done);
     exchange(&mut client, 5);
     drop(client);
     finish(runtime, &done, &hog);
@@ -258,25 +274,15 @@ fn an_idle_runtime_is_woken_by_nobody() {
     for loops in [2, 4] {
         let runtime = background(loops);
         let handle = runtime.handle().clone();
-        let parks = || handle.stats().total(|one| one.parks);
         // It comes to rest by itself; then nothing moves for as long as anyone looks.
-        let mut before = parks();
-        let begun = Instant::now();
-        loop {
-            thread::sleep(Duration::from_millis(100));
-            let now = parks();
-            if now == before {
-                break;
-            }
-            assert!(begun.elapsed() < LIMIT, "{:#?}", handle.stats());
-            before = now;
-        }
+        let before = come_to_rest(&handle);
         thread::sleep(Duration::from_millis(300));
-        assert_eq!(parks(), before, "{:#?}", handle.stats());
+        let stats = handle.stats();
+        assert_eq!(stats.total(|one| one.parks), before, "{stats:#?}");
         // And the first to run has a watcher again.
-        let mut client = echo_homed_on_0(&handle);
+        let mut client = echo_homed_on(0, &handle);
         let done = Arc::new(AtomicBool::new(false));
-        let hog = hog(&handle, &done);
+        let hog = hog(0, &handle, &done);
         exchange(&mut client, 10);
         drop(client);
         finish(runtime, &done, &hog);
@@ -294,7 +300,7 @@ fn new_connections_are_accepted_and_answered_while_a_loop_is_stuck() {
             let handle = runtime.handle().clone();
             let server = model.echo(&handle, any_port());
             let done = Arc::new(AtomicBool::new(false));
-            let hog = hog(&handle, &done);
+            let hog = hog(0, &handle, &done);
             let mut clients: Vec<StdStream> =
                 (0..STORM).map(|_| connect(server.local_addr())).collect();
             for client in &mut clients {
@@ -318,7 +324,7 @@ fn without_rescue_new_connections_of_a_stuck_loop_wait_until_it_is_back() {
         let handle = runtime.handle().clone();
         let server = model.echo(&handle, any_port());
         let done = Arc::new(AtomicBool::new(false));
-        let hog = hog(&handle, &done);
+        let hog = hog(0, &handle, &done);
         let mut clients: Vec<StdStream> =
             (0..STORM).map(|_| connect(server.local_addr())).collect();
         let mut waiting = Vec::new();
@@ -349,13 +355,33 @@ fn without_rescue_new_connections_of_a_stuck_loop_wait_until_it_is_back() {
     }
 }
 
+#[test]
+fn a_loop_whose_host_does_not_come_back_keeps_no_watch() {
+    let runtime = lent(3);
+    let handle = runtime.handle().clone();
+    let mut client = echo_homed_on(1, &handle);
+    exchange(&mut client, 1);
+    come_to_rest(&handle);
+    // It takes the watch, for all others sleep without a limit, and is not turned again.
+    let turned = runtime.run_once(Some(Duration::from_millis(1)));
+    assert!(turned.expect("no other loop runs here").is_continue());
+    come_to_rest(&handle);
+    let done = Arc::new(AtomicBool::new(false));
+    let hog = hog(1, &handle, &done);
+    exchange(&mut client, 20);
+    drop(client);
+    done.store(true, Ordering::Release);
+    assert!(receive(&hog, &handle), "let go: {:#?}", handle.stats());
+    end(runtime);
+}
+
 /// Else the tests above would show nothing.
 #[test]
 fn the_hog_really_holds_its_loop() {
     let runtime = background(2);
     let handle = runtime.handle().clone();
     let done = Arc::new(AtomicBool::new(false));
-    let hog = hog(&handle, &done);
+    let hog = hog(0, &handle, &done);
     let (ran, has_run) = mpsc::channel();
     let note = move || ran.send(()).expect("the test waits");
     drop(handle.on(0).call_soon_threadsafe(note).expect("open"));
@@ -431,7 +457,7 @@ fn each_stretch_of_a_callback_is_reported_as_one() {
     let handle = runtime.handle().clone();
     for stretch in 1..=3 {
         let done = Arc::new(AtomicBool::new(false));
-        let hog = hog(&handle, &done);
+        let hog = hog(0, &handle, &done);
         let (_, report) = receive(&reports, &handle);
         assert_eq!((report.loop_id.index(), report.task_id), (0, None));
         assert!(report.to_string().contains(" in a callback; "), "{report}");
@@ -446,9 +472,9 @@ fn each_stretch_of_a_callback_is_reported_as_one() {
 fn what_takes_less_or_was_announced_is_not_reported() {
     let (runtime, reports) = reporting(2, LIMIT);
     let handle = runtime.handle().clone();
-    let mut client = echo_homed_on_0(&handle);
+    let mut client = echo_homed_on(0, &handle);
     let done = Arc::new(AtomicBool::new(false));
-    let short = hog(&handle, &done);
+    let short = hog(0, &handle, &done);
     exchange(&mut client, 50);
     finish_hog(&done, &short, &handle);
     drop(client);
@@ -457,7 +483,7 @@ fn what_takes_less_or_was_announced_is_not_reported() {
 
     let (runtime, reports) = reporting(2, Duration::from_millis(1));
     let handle = runtime.handle().clone();
-    let mut client = echo_homed_on_0(&handle);
+    let mut client = echo_homed_on(0, &handle);
     let done = Arc::new(AtomicBool::new(false));
     let (begun, running) = mpsc::channel();
     let (ended, end) = mpsc::channel();
@@ -495,7 +521,7 @@ fn in_debug_mode_what_is_slow_is_stuck() {
     };
     drop(handle.on(0).call_soon_threadsafe(slow).expect("open"));
     let done = Arc::new(AtomicBool::new(false));
-    let hog = hog(&handle, &done);
+    let hog = hog(0, &handle, &done);
     let (_, report) = receive(&reports, &handle);
     assert!(report.lasted >= Duration::from_millis(10), "{report}");
     finish(runtime, &done, &hog);
@@ -517,9 +543,9 @@ fn a_hook_that_panics_is_told_to_the_exception_handler_and_harms_nobody() {
     };
     drop(handle.on(1).call_soon_threadsafe(listen).expect("open"));
     thread_of(&handle.on(1));
-    let mut client = echo_homed_on_0(&handle);
+    let mut client = echo_homed_on(0, &handle);
     let done = Arc::new(AtomicBool::new(false));
-    let hog = hog(&handle, &done);
+    let hog = hog(0, &handle, &done);
     let failure = receive(&failures, &handle);
     assert!(failure.contains("the hook is broken"), "{failure}");
     exchange(&mut client, 20);
