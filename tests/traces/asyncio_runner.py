@@ -27,6 +27,10 @@ class Failure(Exception):
     """The action `fail`."""
 
 
+class Mistake(Exception):
+    """One of the scenario; it is in the trace."""
+
+
 class Return(Exception):
     """The action `return`."""
 
@@ -129,6 +133,7 @@ class Stage:
         self.used = set()  # reactions for the first time only
         self.named, self.names = {}, {}
         self.transport = self.peer = self.reader = self.writer = None
+        self.at = "connecting"
         self.keep_open = False
         self.began = loop.time()
         self.is_over = False
@@ -172,16 +177,30 @@ class Stage:
         method = getattr(self, "act_" + word, None)
         if method is None:
             self.log(f"! {word}: not an action here")
-        else:
+            return
+        with self.mistakes():
             method(*rest)
 
     async def play(self, actions):
         for action in actions:
             method = getattr(self, "step_" + action[0], None)
             if method:
-                await method(*action[1:])
+                with self.mistakes():
+                    await method(*action[1:])
             else:
                 self.act(action)
+
+    @contextlib.contextmanager
+    def mistakes(self):
+        """Logs what no scenario intends."""
+        try:
+            yield
+        except (Failure, Return):
+            raise
+        except Exception as error:
+            if not isinstance(error, Mistake):
+                self.log(f"! {error!r}")
+            raise Mistake from error
 
     def refusable(self, what, call, *args):
         try:
@@ -282,6 +301,18 @@ class Stage:
         cancelled = self.named[name].cancel()
         if cancelled is not None:
             self.log(f"cancel {name} {str(cancelled).lower()}")
+
+    def act_watch_reader(self, name):
+        self.loop.add_reader(self.peer, self.event, name)
+
+    def act_watch_writer(self, name):
+        self.loop.add_writer(self.peer, self.event, name)
+
+    def act_unwatch_reader(self):
+        self.log(f"unwatch_reader {str(self.loop.remove_reader(self.peer)).lower()}")
+
+    def act_unwatch_writer(self):
+        self.log(f"unwatch_writer {str(self.loop.remove_writer(self.peer)).lower()}")
 
     def act_stop(self):
         self.loop.stop()
@@ -665,6 +696,8 @@ async def set_up(stage):
             stage.reader, stage.writer = await asyncio.open_connection(*listening.getsockname(), **limit)
             stage.peer, _ = listening.accept()
         stage.transport = stage.writer.transport
+    elif side != "loop":
+        raise ValueError(f"no side is called {side}")
     if side not in ("loop", "stream") and not reacts_to_factory:
         await stage.step_wait("made")
     if stage.peer:
@@ -675,12 +708,15 @@ async def play(stage):
     try:
         async with asyncio.timeout(LIMIT):
             await set_up(stage)
-            await stage.play(stage.scenario.script)
+            for action in stage.scenario.script:
+                stage.at = " ".join(action)
+                await stage.play([action])
             await stage.step_turns(SETTLE)
     except TimeoutError:
-        stage.log(f"! not over after {LIMIT} s")
+        stage.log(f"! after {LIMIT} s still at: {stage.at}")
     except Exception as error:
-        stage.log(f"! {error!r}")
+        if not isinstance(error, Mistake):
+            stage.log(f"! {error!r}")
 
 
 async def clean_up(stage):
@@ -690,6 +726,9 @@ async def clean_up(stage):
         with contextlib.suppress(AttributeError):  # what asyncio says of a transport that is gone
             stage.transport.abort()
     if stage.peer:
+        if stage.peer.fileno() >= 0:
+            stage.loop.remove_reader(stage.peer)
+            stage.loop.remove_writer(stage.peer)
         stage.peer.close()
     await asyncio.sleep(0)
     await asyncio.sleep(0)

@@ -71,6 +71,16 @@ impl Stage {
                 None => self.log(&format!("! cancel {name}: nothing of that name")),
             },
             ["stop"] => local.stop(),
+            ["watch_reader" | "watch_writer", name] => self.watch(action[0], name),
+            ["unwatch_reader" | "unwatch_writer"] => {
+                let peer = self.peer.borrow();
+                let peer = peer.as_ref().expect("the peer is not busy");
+                let was_there = match action[0] {
+                    "unwatch_reader" => local.remove_reader(&peer.fd),
+                    _ => local.remove_writer(&peer.fd),
+                };
+                self.log(&format!("{} {was_there}", action[0]));
+            }
             _ => return false,
         }
         true
@@ -80,6 +90,19 @@ impl Stage {
     pub(crate) fn telling(self: &Rc<Self>, name: &str) -> impl FnOnce() + use<> {
         let (stage, name) = (Rc::clone(self), name.to_owned());
         move || stage.event(&name, "")
+    }
+
+    /// Has the loop watch the peer's descriptor.
+    fn watch(self: &Rc<Self>, how: &str, name: &str) {
+        let (stage, name) = (Rc::clone(self), name.to_owned());
+        let tell = move || stage.event(&name, "");
+        let peer = self.peer.borrow();
+        let fd = &peer.as_ref().expect("the peer is not busy").fd;
+        let watched = match how {
+            "watch_reader" => self.local.add_reader(fd, tell),
+            _ => self.local.add_writer(fd, tell),
+        };
+        watched.expect("sockets can be watched");
     }
 
     /// Calls the loop once for each name, from any thread; the callbacks run on the loop, as all do.

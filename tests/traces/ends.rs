@@ -1,10 +1,9 @@
 //! Garland's end of the connection: making it, and the actions on it.
 
-use std::cell::Cell;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use garland::{
@@ -15,7 +14,7 @@ use garland::{
 use crate::actor::{Actor, BufferedActor, reason};
 use crate::peer::{POLL, Peer};
 use crate::scenario::{Action, data, number, show};
-use crate::stage::{End, Left, Stage};
+use crate::stage::{self, End, Left, Stage};
 
 /// What the system chooses the port of.
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
@@ -164,7 +163,8 @@ impl Stage {
                 });
             }
             (["write", bytes], Some(End::Stream(transport))) => {
-                self.refusable("write", || transport.write(&data(bytes)));
+                let bytes = data(bytes);
+                self.refusable("write", || transport.write(&bytes));
             }
             (["write_lines", pieces @ ..], Some(End::Stream(transport))) => {
                 let pieces: Vec<_> = pieces.iter().map(|piece| data(piece)).collect();
@@ -209,12 +209,11 @@ impl Stage {
         }
     }
 
-    /// Makes a call that garland refuses by a panic; that one is expected, and no message is printed.
+    /// Makes a call that garland may refuse by a panic.
     fn refusable(&self, what: &str, call: impl FnOnce()) {
-        QUIET.set(true);
         let called = catch_unwind(AssertUnwindSafe(call));
-        QUIET.set(false);
         if called.is_err() {
+            stage::take_panics();
             self.log(&format!("{what} refused"));
         }
     }
@@ -307,18 +306,4 @@ fn answer(end: &End, what: &str) -> String {
         (End::Datagram(transport), "buffered") => buffered(transport.write_buffer_size()),
         _ => "! cannot be shown".to_owned(),
     }
-}
-
-thread_local! {
-    static QUIET: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Panics of [`Stage::refusable`] print nothing from now on; all others as before.
-pub(crate) fn quieten_refusals() {
-    let before = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        if !QUIET.get() {
-            before(info);
-        }
-    }));
 }

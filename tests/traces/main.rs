@@ -31,7 +31,8 @@
 //! - `differs ROW: why`, and garland's trace in lines that begin with `|`: here the two must differ.
 //!   `since 3.12 ROW: why`: with an older Python they must differ, else not.
 //! - every other line is the script, a task of the loop. It begins when the connection is made. Actions
-//!   on one line are separated by `;`. Data is `"text"` or a number of bytes, as in `16M`.
+//!   on one line are separated by `;`. Data is `"text"` or a number of bytes, as in `64k` or `16M`. The
+//!   latter is more than any kernel takes; with less than that, whether `pause` comes is the kernel's affair.
 //!
 //! | actions on the connection | |
 //! |---|---|
@@ -46,6 +47,7 @@
 //! |---|---|
 //! | `soon NAME`, `later MS NAME`, `at MS NAME`, `cancel NAME` | a callback, which is the event `NAME`; `at` counts from the beginning |
 //! | `threadsafe NAME`, `thread NAME NAME` | `call_soon_threadsafe` from here, or from a thread |
+//! | `watch_reader NAME`, `watch_writer NAME`, `unwatch_reader`, `unwatch_writer` | `add_reader` and so on, for the peer's descriptor |
 //! | `stop`, `block MS`, `note TEXT`, `fail` | `block` holds the loop up, `fail` raises or panics |
 //! | `future NAME`, `set NAME VALUE`, `result NAME`, `cancel NAME`, `done NAME` | |
 //! | `callback FUTURE NAME`, `uncallback FUTURE NAME` | done-callbacks |
@@ -103,9 +105,8 @@ use std::time::Duration;
 use garland::{Builder, Pin, yield_now};
 
 use crate::asyncio::{Asyncio, OLDEST};
-use crate::ends::quieten_refusals;
 use crate::scenario::{Scenario, parse};
-use crate::stage::Stage;
+use crate::stage::{Stage, keep_panics};
 use crate::verdict::Traces;
 
 /// For one scenario; the trace of one that takes longer says so.
@@ -115,7 +116,6 @@ const LIMIT: Duration = Duration::from_secs(10);
 const SETTLE: usize = 4;
 
 fn main() -> ExitCode {
-    quieten_refusals();
     verdict::catches_what_is_planted();
     match run(std::env::args().skip(1).collect()) {
         Ok(0) => ExitCode::SUCCESS,
@@ -166,6 +166,7 @@ fn run(args: Vec<String>) -> Result<usize, Box<dyn Error>> {
         ),
         None => println!("SKIPPED: no python3 of at least {OLDEST:?}: garland plays alone"),
     }
+    keep_panics();
     let mut n_wrong = 0;
     for scenario in &scenarios {
         n_wrong += usize::from(!compare(scenario, asyncio.as_ref(), is_shown)?);
@@ -222,13 +223,16 @@ fn play(scenario: &Rc<Scenario>, loops: usize) -> io::Result<Vec<String>> {
     let mut script = local.spawn_local(async move {
         let played = garland::timeout(LIMIT, script.play()).await;
         if played.is_err() {
-            script.log(&format!("! not over after {LIMIT:?}"));
+            script.log(&format!(
+                "! after {LIMIT:?} still at: {}",
+                script.at.borrow()
+            ));
         }
     });
     while !script.is_finished() {
         match runtime.block_on(&mut script) {
-            Ok(Ok(())) => break,
-            Ok(Err(error)) => stage.log(&format!("! {error}")),
+            // It has panicked, and the trace says so.
+            Ok(Ok(()) | Err(_)) => break,
             Err(_stopped) => stage.log("stopped"),
         }
     }
@@ -257,6 +261,7 @@ impl Stage {
         };
         let scenario = Rc::clone(&self.scenario);
         for action in &scenario.script {
+            *self.at.borrow_mut() = action.join(" ");
             if self.step(action).await.is_err() {
                 return self.log("! the script failed");
             }

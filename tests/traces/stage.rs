@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
-use std::panic::resume_unwind;
+use std::panic::{self, resume_unwind};
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -48,6 +48,8 @@ pub(crate) struct Stage {
     /// Reactions for the first time only that have had it.
     used: RefCell<HashSet<usize>>,
     is_over: Cell<bool>,
+    /// The action of the script that is played just now.
+    pub(crate) at: RefCell<String>,
 }
 
 /// What the loop did, and what the peer saw: between the two there is no order.
@@ -84,6 +86,7 @@ impl Stage {
             counts: RefCell::default(),
             used: RefCell::default(),
             is_over: Cell::default(),
+            at: RefCell::default(),
         })
     }
 
@@ -166,7 +169,7 @@ impl Stage {
                 let is_known =
                     self.act_on_end(words) || self.act_on_loop(words) || self.act_on_future(words);
                 if !is_known {
-                    self.log(&format!("! {}: not an action here", words.join(" ")));
+                    self.log(&format!("! {}: not an action here", words[0]));
                 }
             }
         }
@@ -179,9 +182,15 @@ impl Stage {
         let mut trace = self.trace.take();
         trace.flush();
         trace.lines.append(&mut trace.peer_lines);
+        let mistakes = take_panics().into_iter();
+        trace.lines.extend(mistakes.map(|what| format!("! {what}")));
         self.callbacks.clear();
         self.futures.clear();
-        drop((self.peer.take(), self.reader.take(), self.writer.take()));
+        if let Some(peer) = self.peer.take() {
+            self.local.remove_reader(&peer.fd);
+            self.local.remove_writer(&peer.fd);
+        }
+        drop((self.reader.take(), self.writer.take()));
         match self.end.take() {
             Some(End::Stream(transport)) => transport.abort(),
             Some(End::Datagram(transport)) => transport.abort(),
@@ -191,7 +200,41 @@ impl Stage {
     }
 }
 
-/// A panic without a message on the screen.
+thread_local! {
+    /// While a scenario is played here: the panics there were.
+    static PANICS: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+}
+
+/// From now on a panic of this thread is kept and not printed; those of other threads are printed.
+pub(crate) fn keep_panics() {
+    PANICS.set(Some(Vec::new()));
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let payload = info.payload();
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        let text = text.unwrap_or("a panic");
+        let place = info.location().map(|at| format!(", {at}"));
+        let line = format!("{text}{}", place.unwrap_or_default());
+        let is_kept = PANICS.with_borrow_mut(|panics| match panics {
+            Some(panics) => {
+                panics.push(line);
+                true
+            }
+            None => false,
+        });
+        if !is_kept {
+            before(info);
+        }
+    }));
+}
+
+/// The panics since the last time.
+pub(crate) fn take_panics() -> Vec<String> {
+    PANICS.with_borrow_mut(|panics| panics.as_mut().map(std::mem::take).unwrap_or_default())
+}
+
+/// A panic that is part of the scenario: no hook hears of it.
 pub(crate) fn failing() -> ! {
     resume_unwind(Box::new("the action `fail`"))
 }
