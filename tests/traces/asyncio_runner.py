@@ -726,7 +726,7 @@ async def clean_up(stage):
         with contextlib.suppress(AttributeError):  # what asyncio says of a transport that is gone
             stage.transport.abort()
     if stage.peer:
-        if stage.peer.fileno() >= 0:
+        with contextlib.suppress(ValueError):  # it is closed already
             stage.loop.remove_reader(stage.peer)
             stage.loop.remove_writer(stage.peer)
         stage.peer.close()
