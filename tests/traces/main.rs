@@ -164,7 +164,10 @@ fn run(args: Vec<String>) -> Result<usize, Box<dyn Error>> {
             "asyncio of Python {}.{}",
             asyncio.python.0, asyncio.python.1
         ),
-        None => println!("SKIPPED: no python3 of at least {OLDEST:?}: garland plays alone"),
+        None => {
+            let (major, minor) = OLDEST;
+            println!("SKIPPED: no python3 of at least {major}.{minor}: garland plays alone");
+        }
     }
     keep_panics();
     let mut n_wrong = 0;
