@@ -7,7 +7,7 @@
 //!
 //! A connection that has begun never moves (MC-07).
 //!
-//! Pure: what it knows of the loops is told to it.
+//! What it knows of the loops it is told: nothing is counted here, and nothing moved.
 
 /// How many connections more a loop may have than another: one, and this part of the other's, in percent. Giving away
 /// costs a wake-up, so a difference that nobody feels is left alone.

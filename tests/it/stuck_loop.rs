@@ -1,4 +1,4 @@
-//! A loop that is stuck in user code: the others serve its sockets and timers.
+//! A loop that is stuck in user code: the others serve its sockets and timers, and accept for it.
 //!
 //! Each hog spins until the very thing has happened that only a rescue brings about, so no test depends on how
 //! fast the machine is.
