@@ -92,6 +92,9 @@ impl Plan {
         if !options.assert.is_empty() {
             return Err("find-max takes its conditions from --slo, not from --assert".to_owned());
         }
+        if options.start_at.is_some() {
+            return Err("--start-at is for run: find-max makes many runs".to_owned());
+        }
         let rate = |rate: &Option<Rate>, default| rate.map_or(default, |Rate(rate)| rate);
         let (from, up_to) = (rate(&args.from, 1000.0), rate(&args.up_to, 10e6));
         if !(1.0..=up_to).contains(&from) {

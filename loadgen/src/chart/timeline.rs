@@ -162,7 +162,7 @@ impl Frame {
         }
         // Only where the word fits.
         if width > 60.0 {
-            let at = (LEFT + width / 2.0, middle - 8.0);
+            let at = (LEFT + width / 2.0, middle + 15.0);
             svg.text("", Anchor::Middle, at, "warm-up");
         }
     }

@@ -18,11 +18,11 @@ pub(crate) fn page(comparison: &Comparison<'_>) -> String {
         first.make_ascii_uppercase();
     }
     let body = [
-        "<h1>Two runs compared</h1>\n<p class=\"under\"></p>\n".to_owned(),
+        "<h1>Two runs compared</h1>\n".to_owned(),
         html::banner(tone, &verdict, &comparison.meaning()),
         runs(comparison),
         html::section(
-            "Latency by percentile",
+            "Latency",
             "All requests of both runs. Curves lie apart for many reasons; whether by more than \
              noise, the next table says.",
             &(html::picture(|size| comparison.picture(size)) + &percentiles(comparison)),
@@ -36,8 +36,8 @@ fn about() -> String {
     format!(
         "Welch's test on the figures of the intervals, each run counted as its effective sample \
          size: intervals resemble their neighbours, and count for fewer. Two equal runs are called \
-         different in at most {:.0} of 100 comparisons.",
-        CHANCE * 100.0
+         different in at most {:.0} of 1,000 comparisons, as far as their noise is within them.",
+        CHANCE * 1000.0
     )
 }
 

@@ -23,7 +23,7 @@ pub(crate) fn page(record: &RunRecord) -> String {
         verdict(record),
         tiles(record),
         html::section(
-            "Latency by percentile",
+            "Latency",
             "Both axes are logarithmic: further right are the slowest requests, the last point is \
              the slowest of all. The result counts from the moment a request was due; the other \
              curve, from the moment it was really sent, leaves out how long it had to wait for that.",
@@ -113,7 +113,12 @@ fn tiles(record: &RunRecord) -> String {
         let about = format!("{share:.3} % of {}", count(measured.sent));
         tiles += &html::tile("lost", &count(measured.lost), &about);
     }
-    format!("<div class=\"tiles\">\n{tiles}</div>\n")
+    // Figures of the generator's own must not look like a result.
+    let class = match record.summary.verdict {
+        Verdict::GeneratorBound => "tiles doubtful",
+        _ => "tiles",
+    };
+    format!("<div class=\"{class}\">\n{tiles}</div>\n")
 }
 
 fn latency_table(record: &RunRecord) -> String {
@@ -130,7 +135,7 @@ fn latency_table(record: &RunRecord) -> String {
     let mut below = Vec::new();
     if let Some(c) = &record.confidence {
         below.push((
-            "Mean",
+            "Means of intervals",
             format!(
                 "{} ± {} at 95 %: {} intervals that count for {:.1} independent ones",
                 span(c.mean),
