@@ -6,11 +6,16 @@
 
 mod demo;
 mod faults;
+mod compare;
 mod files;
 mod find_max;
+mod foreign;
+mod merge;
 mod open_loop;
 mod options;
+mod page;
 mod refusals;
 mod results;
+mod stored;
 mod support;
 mod udp;

@@ -101,6 +101,15 @@ fn server(choose: impl Fn(u64) -> Act + Send + 'static) -> (SocketAddr, Done) {
     (address, done)
 }
 
+/// A server that answers all datagrams of each sender but every fifth.
+pub(crate) fn lossy_server() -> SocketAddr {
+    let choose = |sequence| match sequence % 5 {
+        0 => Act::Drop,
+        _ => Act::Echo,
+    };
+    server(choose).0
+}
+
 fn run_udp(address: SocketAddr, options: &[&str]) -> Ran {
     let target = format!("udp://{address}");
     let settle = format!("{}ms", SETTLE.as_millis());
