@@ -89,7 +89,7 @@ Examples:
   loadgen run tcp://127.0.0.1:7008 --rate 10k --duration 30s --out after
   loadgen compare before/run.json after/run.json
   loadgen compare before/run.json after/run.json -o difference     also as a page and a picture
-  loadgen compare before/run.json after/run.json --least 10        on a noisy machine
+  loadgen compare before/run.json after/run.json --least 20        on a noisy machine
 
 Compared are the intervals of both runs, by Welch's test, each run counted as its effective sample
 size. A difference is more than chance and at least --least per cent large. Noise that changes more
@@ -127,7 +127,7 @@ pub(crate) struct CompareArgs {
     #[arg(value_name = "B.json")]
     pub(crate) second: PathBuf,
     /// The smallest difference that matters, in per cent
-    #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 10.0)]
     pub(crate) least: f64,
     /// Folder for compare.html and compare.svg (made if missing)
     #[arg(short, long, value_name = "DIR")]

@@ -17,17 +17,19 @@ const LOOK_UP: Duration = Duration::from_millis(20);
 pub(crate) struct StartAt(pub(crate) SystemTime);
 
 impl StartAt {
-    /// Waits until less than a look-up is left, and says when it is; an error if the moment is past
-    /// or the wait was interrupted.
+    /// Waits until less than a look-up is left, and says when it is; an error if the moment was past
+    /// when the wait began, or the wait was interrupted.
     pub(crate) fn wait(self, interrupt: &Interrupt) -> Result<Instant, String> {
+        self.0.duration_since(SystemTime::now()).map_err(|e| {
+            format!(
+                "--start-at was {:.3} s ago when the connections were open: choose a later time",
+                e.duration().as_secs_f64()
+            )
+        })?;
         loop {
             let (now, clock) = (Instant::now(), SystemTime::now());
-            let left = self.0.duration_since(clock).map_err(|e| {
-                format!(
-                    "--start-at was {:.3} s ago when the connections were open: choose a later time",
-                    e.duration().as_secs_f64()
-                )
-            })?;
+            // None left: this thread was woken late, by no more than a busy machine takes.
+            let left = self.0.duration_since(clock).unwrap_or_default();
             if interrupt.is_raised() {
                 return Err("interrupted before --start-at".to_owned());
             }
@@ -63,7 +65,7 @@ impl FromStr for StartAt {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+    use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
     use super::StartAt;
     use crate::interrupt::Interrupt;
@@ -81,13 +83,13 @@ mod tests {
 
     #[test]
     fn wait_ends_at_the_moment_and_the_past_is_refused() {
-        let soon = SystemTime::now() + Duration::from_millis(60);
+        let from = Instant::now();
+        let soon = SystemTime::now() + Duration::from_millis(400);
         let start = StartAt(soon).wait(&Interrupt::default()).expect("to come");
-        // The wait ends a little before; the rest is the threads' to sleep.
-        std::thread::sleep(start.saturating_duration_since(std::time::Instant::now()));
-        let late = SystemTime::now().duration_since(soon).unwrap_or_default();
-        assert!(SystemTime::now() + Duration::from_millis(1) >= soon && late.as_secs() < 1);
-        let error = StartAt(soon)
+        assert!(start >= from + Duration::from_millis(380), "not before it");
+        assert!(start < from + Duration::from_secs(5), "and soon after it");
+        let past = SystemTime::now() - Duration::from_secs(1);
+        let error = StartAt(past)
             .wait(&Interrupt::default())
             .expect_err("it is past");
         assert!(error.contains("choose a later time"), "{error}");
