@@ -30,7 +30,7 @@ use crate::config::TurnBudget;
 use crate::driver::alarm::{Alarm, NEVER};
 use crate::driver::clock::Clock;
 use crate::driver::nest::Nest;
-use crate::driver::selector::{Batch, Collected, Selector, UNPARK};
+use crate::driver::selector::{Batch, Selector, UNPARK};
 use crate::driver::slots::{Slots, token_of};
 use crate::driver::wheel::{TimerKey, Wheel};
 
@@ -171,11 +171,12 @@ impl Driver {
     }
 
     /// Takes what the kernel has, without waiting; nothing if another loop turns this driver just
-    /// now. Wakers of movable tasks are appended to `wakers`.
+    /// now. `note_local` is called for each event of a socket of callbacks, under the selector's lock: it
+    /// may only note it. Wakers of movable tasks are appended to `wakers`.
     pub(crate) fn poll_now(
         &self,
         batch: Batch,
-        out: &mut Collected,
+        note_local: impl FnMut(IoKey, Ready),
         wakers: &mut Vec<Waker>,
     ) -> usize {
         let mut selector = match self.selector.try_lock() {
@@ -183,10 +184,7 @@ impl Driver {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return 0,
         };
-        let count = selector.poll_now(batch, out);
-        drop(selector);
-        self.deliver(out, wakers);
-        count
+        selector.poll_now(batch, self.delivery(note_local, wakers))
     }
 
     /// Sleeps until an event, an unpark, the next deadline or `limit`; with a nest, also until an event of another
@@ -197,25 +195,23 @@ impl Driver {
         limit: u64,
         nest: Option<&Nest>,
         still_idle: impl FnOnce() -> bool,
-        out: &mut Collected,
+        note_local: impl FnMut(IoKey, Ready),
         wakers: &mut Vec<Waker>,
     ) -> usize {
         let mut selector = self.selector.lock().unwrap_or_else(PoisonError::into_inner);
         let deadline = self.alarm.park().min(limit);
-        let count = if still_idle() && self.may_sleep_until(deadline, limit, &mut selector) {
-            match nest {
-                None => selector.wait(out),
-                Some(nest) => {
-                    nest.wait();
-                    selector.poll_now(Batch::Idle, out)
-                }
+        let sleeps = still_idle() && self.may_sleep_until(deadline, limit, &mut selector);
+        let deliver = self.delivery(note_local, wakers);
+        let count = match nest {
+            None if sleeps => selector.wait(deliver),
+            Some(nest) if sleeps => {
+                nest.wait();
+                selector.poll_now(Batch::Idle, deliver)
             }
-        } else {
-            selector.poll_now(Batch::Idle, out)
+            _ => selector.poll_now(Batch::Idle, deliver),
         };
         self.alarm.unpark();
         drop(selector);
-        self.deliver(out, wakers);
         count
     }
 
@@ -276,10 +272,18 @@ impl Driver {
         self.lock_wheel().next_deadline()
     }
 
-    fn deliver(&self, out: &mut Collected, wakers: &mut Vec<Waker>) {
-        if !out.sources.is_empty() {
-            self.slots.dispatch(&out.sources, wakers);
-            out.sources.clear();
+    /// Where the events of a poll go. The slots are locked at the first that is for them, until the last.
+    fn delivery(
+        &self,
+        mut note_local: impl FnMut(IoKey, Ready),
+        wakers: &mut Vec<Waker>,
+    ) -> impl FnMut(Target, Ready) {
+        let mut sources = None;
+        move |target, ready| match target {
+            Target::Local(key) => note_local(key, ready),
+            Target::Source(key) => sources
+                .get_or_insert_with(|| self.slots.begin())
+                .deliver(key, ready, wakers),
         }
     }
 

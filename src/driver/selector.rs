@@ -19,7 +19,7 @@ use rustix::time::{
 use crate::config::TurnBudget;
 use crate::driver::alarm::NEVER;
 use crate::driver::readiness::Ready;
-use crate::driver::slots::{IoKey, SourceKey, Target, target_of};
+use crate::driver::slots::{Target, target_of};
 
 /// mio's waker; a key never looks like this, because its [`Target`] bit would be set on index 2^32-1.
 pub(crate) const UNPARK: Token = Token(usize::MAX);
@@ -31,13 +31,6 @@ pub(crate) enum Batch {
     /// Work is waiting: take few, another loop could still have the rest.
     Busy,
     Idle,
-}
-
-/// What a poll brought: copied out, so that the selector is free again before anything runs.
-#[derive(Debug, Default)]
-pub(crate) struct Collected {
-    pub(crate) local: Vec<(IoKey, Ready)>,
-    pub(crate) sources: Vec<(SourceKey, Ready)>,
 }
 
 #[derive(Debug)]
@@ -68,14 +61,16 @@ impl Selector {
         Ok((selector, registry, waker))
     }
 
-    /// Takes what is there, without waiting.
-    pub(crate) fn poll_now(&mut self, batch: Batch, out: &mut Collected) -> usize {
-        self.poll(batch, Some(Duration::ZERO), out)
+    /// Takes what is there, without waiting. `deliver` is told of each event while the selector is
+    /// locked: it may note it, and nothing of a user's may run in it.
+    pub(crate) fn poll_now(&mut self, batch: Batch, deliver: impl FnMut(Target, Ready)) -> usize {
+        self.poll(batch, Some(Duration::ZERO), deliver)
     }
 
     /// Waits for an event or an unpark; no limit but the one given to [`arm`](Self::arm).
-    pub(crate) fn wait(&mut self, out: &mut Collected) -> usize {
-        self.poll(Batch::Idle, None, out)
+    /// `deliver` is as for [`poll_now`](Self::poll_now).
+    pub(crate) fn wait(&mut self, deliver: impl FnMut(Target, Ready)) -> usize {
+        self.poll(Batch::Idle, None, deliver)
     }
 
     /// Whether a `wait` ends at `deadline` at the latest without anything being done.
@@ -102,7 +97,12 @@ impl Selector {
         Ok(())
     }
 
-    fn poll(&mut self, batch: Batch, wait: Option<Duration>, out: &mut Collected) -> usize {
+    fn poll(
+        &mut self,
+        batch: Batch,
+        wait: Option<Duration>,
+        mut deliver: impl FnMut(Target, Ready),
+    ) -> usize {
         let events = match batch {
             Batch::Busy => &mut self.busy,
             Batch::Idle => &mut self.idle,
@@ -122,10 +122,7 @@ impl Selector {
                 TIMER => self.armed_until = NEVER,
                 token => {
                     count += 1;
-                    match target_of(token) {
-                        Target::Local(key) => out.local.push((key, ready_of(event))),
-                        Target::Source(key) => out.sources.push((key, ready_of(event))),
-                    }
+                    deliver(target_of(token), ready_of(event));
                 }
             }
         }

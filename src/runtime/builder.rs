@@ -205,7 +205,7 @@ impl Assembly {
                 }));
             }
             let deque = LocalDeque::new();
-            remotes.push(Remote::new(driver, &deque, nest));
+            remotes.push(Arc::new(Remote::new(driver, &deque, nest)));
             seats.push(Some((deque, core)));
         }
         let shared = Arc::new(Shared {

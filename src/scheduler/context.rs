@@ -1,30 +1,32 @@
 //! Which loop this thread turns just now: the only thread-local of the library.
 
 use std::cell::RefCell;
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
 use crate::error::LoopError;
-use crate::scheduler::worker::Worker;
+use crate::scheduler::worker::{READ_BUFFER, Worker};
 
 thread_local! {
-    static CURRENT: RefCell<Option<Rc<Worker>>> = const { RefCell::new(None) };
+    /// Dropped by hand, by [`Entered`]: a thread-local with a destructor is looked after at each access, and is
+    /// gone for what comes behind it when the thread dies.
+    static CURRENT: RefCell<Option<ManuallyDrop<Rc<Worker>>>> = const { RefCell::new(None) };
 }
 
 /// Calls `f` with the worker that runs on this thread, if there is one. `f` must not enter or leave
 /// a loop.
 pub(crate) fn with_current<T>(f: impl FnOnce(Option<&Rc<Worker>>) -> T) -> T {
-    let mut f = Some(f);
-    let mut call = |worker: Option<&Rc<Worker>>| {
-        let f = f.take().expect("called once");
-        f(worker)
-    };
-    // While the thread dies its thread-locals go one by one; then there is no loop any more.
-    match CURRENT.try_with(|current| {
-        let current = current.borrow();
-        call(current.as_ref())
-    }) {
-        Ok(value) => value,
-        Err(_destroyed) => call(None),
+    CURRENT.with(|current| f(current.borrow().as_deref()))
+}
+
+/// Lends the read buffer of the loop that runs on this thread; one made for the purpose, if none does, or if it
+/// is lent already.
+pub(crate) fn with_lent_buffer<T>(f: impl FnOnce(&mut [u8]) -> T) -> T {
+    let worker = current();
+    let lent = worker.as_ref().and_then(|worker| worker.try_lend_buffer());
+    match lent {
+        Some(mut lent) => f(&mut lent),
+        None => f(&mut vec![0; READ_BUFFER]),
     }
 }
 
@@ -44,7 +46,7 @@ pub(crate) fn enter(worker: &Rc<Worker>) -> Result<Entered, LoopError> {
             Some(running) if Rc::ptr_eq(running, worker) => Err(LoopError::Running),
             Some(_) => Err(LoopError::OtherLoopRunning),
             None => {
-                *current = Some(Rc::clone(worker));
+                *current = Some(ManuallyDrop::new(Rc::clone(worker)));
                 Ok(Entered(()))
             }
         }
@@ -58,6 +60,6 @@ pub(crate) struct Entered(());
 impl Drop for Entered {
     fn drop(&mut self) {
         let worker = CURRENT.with(|current| current.borrow_mut().take());
-        drop(worker);
+        drop(worker.map(ManuallyDrop::into_inner));
     }
 }

@@ -21,6 +21,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::driver::TimerTarget;
@@ -123,7 +124,7 @@ impl Worker {
             .all(|(_, remote)| !remote.pulse.look().is_running())
     }
 
-    fn others(&self) -> impl Iterator<Item = (usize, &Remote)> {
+    fn others(&self) -> impl Iterator<Item = (usize, &Arc<Remote>)> {
         let loops = self.shared().loops.iter().enumerate();
         loops.filter(|(id, _)| *id != self.id())
     }
@@ -275,31 +276,27 @@ impl Worker {
         self.counters().rescues.add(1);
         self.counters().polls.add(1);
         let victim = &self.shared().loops[id];
-        let mut intake = self.intake.borrow_mut();
-        let intake_parts = &mut *intake;
-        let events = victim.driver.poll_now(
-            Batch::Busy,
-            &mut intake_parts.collected,
-            &mut intake_parts.wakers,
-        );
+        let mut wakers = std::mem::take(&mut self.intake.borrow_mut().wakers);
+        let mut news = Vec::new();
+        let note = |key, ready| news.push(Message::Io(key, ready));
+        let events = victim.driver.poll_now(Batch::Busy, note, &mut wakers);
         self.counters().events.add(events as u64);
         let mut is_sent = false;
-        for (key, ready) in intake_parts.collected.local.drain(..) {
-            is_sent |= send_home(victim, Message::Io(key, ready));
+        for message in news {
+            is_sent |= send_home(victim, message);
         }
-        let mut due = std::mem::take(&mut intake_parts.due);
+        let mut due = std::mem::take(&mut self.intake.borrow_mut().due);
         if victim.driver.is_timer_due() {
             victim.driver.take_due(&mut due);
             self.counters().timers_fired.add(due.len() as u64);
         }
         for target in due.drain(..) {
             match target {
-                TimerTarget::Task(waker) => intake_parts.wakers.push(waker),
+                TimerTarget::Task(waker) => wakers.push(waker),
                 TimerTarget::Local(key) => is_sent |= send_home(victim, Message::Timer(key)),
             }
         }
-        intake_parts.due = due;
-        drop(intake);
+        self.intake.borrow_mut().due = due;
         // It was stuck when this loop looked, and may sleep by now, without what was sent to it.
         if is_sent {
             self.shared().wake(id);
@@ -308,7 +305,7 @@ impl Worker {
         if !victim.pulse.look().is_running() {
             victim.driver.unpark();
         }
-        self.wake_collected();
+        self.wake(wakers);
     }
 }
 

@@ -56,7 +56,7 @@ impl fmt::Display for LoopId {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: RuntimeConfig,
-    pub(crate) loops: Box<[Remote]>,
+    pub(crate) loops: Box<[Arc<Remote>]>,
     pub(crate) idle: Idle,
     pub(crate) watch: Watch,
     /// Loop 0 may rest in a foreign loop.

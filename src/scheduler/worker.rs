@@ -7,12 +7,13 @@
 //! It decides when to sleep (`park`) and knows the protocols for it; what a socket or a timer is, the
 //! driver knows.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::Location;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Waker;
 
 use async_task::ScheduleInfo;
 use slotmap::SlotMap;
@@ -39,7 +40,7 @@ use crate::task::info::TaskInfo;
 
 /// Bytes that a loop reads at once into the buffer it lends to its connections: large enough that a
 /// bulk transfer is bounded by the kernel, small enough to stay in the second-level cache.
-const READ_BUFFER: usize = 64 * 1024;
+pub(super) const READ_BUFFER: usize = 64 * 1024;
 
 /// With several loops, a poll that brought so many events is followed by another before a park: it
 /// is likely to find more, and saves the others from seeing this loop as idle for a moment.
@@ -48,6 +49,8 @@ const EAGER_POLL_AFTER: usize = 4;
 /// The event loop of one thread.
 pub(crate) struct Worker {
     pub(super) home: Arc<Home>,
+    /// The home's own, at hand: it is asked for several times a callback.
+    remote: Arc<Remote>,
     pub(super) deque: LocalDeque,
     pub(super) ready: RefCell<VecDeque<Handle>>,
     pub(super) io: RefCell<SlotMap<IoKey, Rc<dyn IoHandler>>>,
@@ -104,7 +107,8 @@ impl Worker {
     pub(crate) fn new(home: Arc<Home>, deque: LocalDeque) -> Rc<Self> {
         let seed = home.shared.config.seed ^ home.id as u64;
         let debug = home.shared.config.debug;
-        let worker = Rc::new(Worker {
+        Rc::new(Worker {
+            remote: Arc::clone(&home.shared.loops[home.id]),
             home,
             deque,
             ready: RefCell::default(),
@@ -259,13 +263,10 @@ impl Worker {
 
     fn poll_now(self: &Rc<Self>, batch: Batch) {
         self.counters().polls.add(1);
-        let mut intake = self.intake.borrow_mut();
-        let Intake {
-            collected, wakers, ..
-        } = &mut *intake;
-        let events = self.driver().poll_now(batch, collected, wakers);
-        drop(intake);
-        self.dispatch(events);
+        self.take_events(|ready, wakers| {
+            let note = |key, news| ready.push_back(Handle::Io(key, news));
+            self.driver().poll_now(batch, note, wakers)
+        });
     }
 
     /// Where a loop decides to sleep. Announce it, look at everything once more (fence F2 is between
@@ -274,29 +275,33 @@ impl Worker {
     fn park(self: &Rc<Self>, limit: u64) {
         let idle = &self.shared().idle;
         idle.transition_to_idle(self.id(), self.searching.take());
-        let mut events = 0;
-        if self.has_work() || self.shared().has_work_beside(self.id()) {
-            self.retreated.set(true);
-        } else {
-            self.counters().parks.add(1);
-            self.counters().polls.add(1);
-            let limit = limit.min(self.sleep_limit());
-            let mut intake = self.intake.borrow_mut();
-            let Intake {
-                collected, wakers, ..
-            } = &mut *intake;
-            let still_idle = || idle.is_idle(self.id());
-            let nest = self.remote().nest.as_ref();
-            let nest = nest.filter(|_| self.lookout.knows_stuck());
-            let driver = self.driver();
-            events = driver.park(limit, nest, still_idle, collected, wakers);
-        }
-        match idle.leave_idle(self.id()) {
-            LeftIdle::Retracted => {}
-            LeftIdle::Claimed(searching) => self.searching.set(Some(searching)),
-        }
-        self.dispatch(events);
+        let must_stay = self.has_work() || self.shared().has_work_beside(self.id());
+        let events = self.take_events(|ready, wakers| {
+            let events = if must_stay {
+                self.retreated.set(true);
+                0
+            } else {
+                self.sleep(limit, ready, wakers)
+            };
+            match idle.leave_idle(self.id()) {
+                LeftIdle::Retracted => {}
+                LeftIdle::Claimed(searching) => self.searching.set(Some(searching)),
+            }
+            events
+        });
         self.look_after_sleep(events);
+    }
+
+    /// The sleep itself, once it is announced.
+    fn sleep(&self, limit: u64, ready: &mut VecDeque<Handle>, wakers: &mut Vec<Waker>) -> usize {
+        self.counters().parks.add(1);
+        self.counters().polls.add(1);
+        let limit = limit.min(self.sleep_limit());
+        let still_idle = || self.shared().idle.is_idle(self.id());
+        let nest = self.remote().nest.as_ref();
+        let nest = nest.filter(|_| self.lookout.knows_stuck());
+        let note = |key, news| ready.push_back(Handle::Io(key, news));
+        self.driver().park(limit, nest, still_idle, note, wakers)
     }
 
     /// Runs exactly as many handles as are ready now. A panic ends its handle, not the loop.
@@ -351,30 +356,26 @@ impl Worker {
 
     /// Movable tasks of the own deque, until the budget of tasks or of time is spent.
     fn run_movable(self: &Rc<Self>) {
-        let mut task = self.deque.pop();
-        if task.is_none() {
-            return;
-        }
         let budget = &self.shared().config.budget;
-        let mut started_ns = None;
+        // One task alone is not timed.
+        let is_timed = self.deque.len() > 1;
+        let mut started_ns = is_timed.then(|| self.driver().clock().now_ns());
         let mut run = 0;
-        // The clock is read after 1, 2, 4, ... tasks: often enough to notice slow ones, seldom
+        // The clock is read after 2, 4, 8, ... tasks: often enough to notice slow ones, seldom
         // enough to cost nothing among quick ones.
-        let mut look_at_clock = 1;
-        while let Some(next) = task {
-            if started_ns.is_none() && !self.deque.is_empty() {
-                started_ns = Some(self.driver().clock().now_ns());
-            }
+        let mut look_at_clock = 2;
+        while let Some(next) = self.deque.pop() {
+            self.remote().pulse.beat();
             if self.debug.is_on.get() {
                 self.run_task_watched(next);
             } else {
                 self.catch(|| self.run_task(next));
             }
             run += 1;
-            if run >= budget.tasks || self.deque.is_empty() {
+            if run >= budget.tasks {
                 break;
             }
-            if run >= look_at_clock {
+            if run >= look_at_clock && !self.deque.is_empty() {
                 look_at_clock = run * 2;
                 let now = self.driver().clock().now_ns();
                 let spent = now.saturating_sub(*started_ns.get_or_insert(now));
@@ -382,7 +383,6 @@ impl Worker {
                     break;
                 }
             }
-            task = self.deque.pop();
         }
         self.counters().tasks_run.add(u64::from(run));
     }
@@ -416,7 +416,7 @@ impl Worker {
     }
 
     pub(super) fn remote(&self) -> &Remote {
-        self.home.remote()
+        &self.remote
     }
 
     pub(crate) fn driver(&self) -> &Arc<Driver> {
@@ -527,6 +527,11 @@ impl Worker {
     /// What the layers above keep for this loop.
     pub(crate) fn attachments(&self) -> &Attachments {
         &self.attachments
+    }
+
+    /// The loop's read buffer, unless somebody has it.
+    pub(super) fn try_lend_buffer(&self) -> Option<RefMut<'_, Box<[u8]>>> {
+        self.read_buffer.try_borrow_mut().ok()
     }
 
     /// Lends the loop's read buffer. Not reentrant, and need not be: one handle runs at a time.

@@ -51,12 +51,7 @@ impl Callee {
         if self.flow_due.get() != FlowCall::None {
             self.deliver_flow(transport);
         }
-        outcome.map_err(|payload| {
-            let message = panic_text(payload.as_ref()).unwrap_or("(not a text)");
-            let error = io::Error::other(format!("the protocol panicked: {message}"));
-            report(transport, payload);
-            error
-        })
+        outcome.map_err(|payload| failed(transport, payload))
     }
 
     /// Calls `look` unless the protocol is gone, running, or another type. A panic goes on.
@@ -92,6 +87,7 @@ impl Callee {
         self.deliver_flow(transport);
     }
 
+    #[inline(never)]
     fn deliver_flow(&self, transport: &Transport) {
         // As long as the protocol, while it is told, changes the state again.
         while self.flow_due.get() != FlowCall::None {
@@ -117,18 +113,27 @@ impl Callee {
     ) -> Option<thread::Result<T>> {
         let mut protocol = self.place.take()?;
         let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut *protocol, transport)));
-        match self.place.take() {
-            None => self.place.set(Some(protocol)),
-            newer => {
-                self.place.set(newer);
-                drop_caught(transport, protocol);
-            }
+        // Put back at once, and taken out again in the rare case: half the work of looking first.
+        if let Some(newer) = self.place.replace(Some(protocol))
+            && let Some(older) = self.place.replace(Some(newer))
+        {
+            drop_caught(transport, older);
         }
         Some(outcome)
     }
 }
 
+/// The protocol panicked: reports it, and makes the error that ends the connection.
+#[cold]
+fn failed(transport: &Transport, payload: Box<dyn Any + Send>) -> io::Error {
+    let message = panic_text(payload.as_ref()).unwrap_or("(not a text)");
+    let error = io::Error::other(format!("the protocol panicked: {message}"));
+    report(transport, payload);
+    error
+}
+
 /// A destructor that panics must not keep the caller from what it has still to do.
+#[cold]
 fn drop_caught(transport: &Transport, protocol: Box<dyn Protocol>) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(protocol))) {
         report(transport, payload);
