@@ -142,32 +142,84 @@ impl TcpStream {
     ///
     /// # Errors
     /// Those of the connection, such as a reset.
-    pub async fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.stream.read(buf).await
+    pub fn read(&self, buf: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
+        self.stream.read(buf)
+    }
+
+    /// Reads as [`read`](TcpStream::read) does, into a buffer that the loop lends, and has `look` look at what
+    /// has come; no bytes mean that the peer has finished sending. So a connection that waits holds no
+    /// buffer of its own. With [`try_write`](TcpStream::try_write) an echo is:
+    ///
+    /// ```
+    /// async fn echo(stream: garland::TcpStream) -> std::io::Result<()> {
+    ///     loop {
+    ///         let (came, rest) = stream.read_with(|bytes| {
+    ///             let sent = stream.try_write(bytes)?;
+    ///             Ok::<_, std::io::Error>((bytes.len(), bytes[sent..].to_vec()))
+    ///         }).await??;
+    ///         if came == 0 {
+    ///             return Ok(());
+    ///         }
+    ///         // What the peer does not take at once; mostly nothing, and that needs no memory.
+    ///         stream.write_all(&rest).await?;
+    ///     }
+    /// }
+    /// # let runtime = garland::Builder::new().loops(1).build()?;
+    /// # runtime.block_on(async {
+    /// #     let listener = garland::TcpListener::bind("127.0.0.1:0".parse().expect("an address"))?;
+    /// #     let client = garland::TcpStream::connect(listener.local_addr()).await?;
+    /// #     garland::spawn(echo(listener.accept().await?.0));
+    /// #     client.write_all(b"once").await?;
+    /// #     let seen = client.read_with(|bytes| bytes.to_vec()).await?;
+    /// #     assert_eq!(seen, b"once");
+    /// #     Ok::<(), std::io::Error>(())
+    /// # })??;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// `look` is called once, when the future is ready; dropping the future before loses nothing. The buffer has
+    /// 64 KiB. Away from a loop, or while `look` itself reads so, one is made for the purpose.
+    ///
+    /// # Errors
+    /// Those of the connection, such as a reset.
+    pub fn read_with<T>(
+        &self,
+        look: impl FnOnce(&[u8]) -> T,
+    ) -> impl Future<Output = io::Result<T>> {
+        self.stream.read_with(look)
     }
 
     /// Like [`read`](TcpStream::read), but leaves the bytes to be read again.
     ///
     /// # Errors
     /// Those of the connection.
-    pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.stream.peek(buf).await
+    pub fn peek(&self, buf: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
+        self.stream.peek(buf)
     }
 
     /// Writes some of `data`; waits if nothing can be written.
     ///
     /// # Errors
     /// Those of the connection, such as a reset.
-    pub async fn write(&self, data: &[u8]) -> io::Result<usize> {
-        self.stream.write(data).await
+    pub fn write(&self, data: &[u8]) -> impl Future<Output = io::Result<usize>> {
+        self.stream.write(data)
+    }
+
+    /// Writes as much of `data` as the socket takes now, which may be nothing; how much. Never waits: the non-waiting
+    /// twin of [`write`](TcpStream::write).
+    ///
+    /// # Errors
+    /// Those of the connection, such as a reset.
+    pub fn try_write(&self, data: &[u8]) -> io::Result<usize> {
+        self.stream.try_write(data)
     }
 
     /// Writes all of `data`. Dropping the future may leave a part of it written.
     ///
     /// # Errors
     /// Those of the connection.
-    pub async fn write_all(&self, data: &[u8]) -> io::Result<()> {
-        self.stream.write_all(data).await
+    pub fn write_all(&self, data: &[u8]) -> impl Future<Output = io::Result<()>> {
+        self.stream.write_all(data)
     }
 
     /// Ends one direction, or both. After `Shutdown::Write` the peer reads the end of the stream,
@@ -277,8 +329,8 @@ impl ReadHalf {
     ///
     /// # Errors
     /// Those of the connection.
-    pub async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.stream.read(buf).await
+    pub fn read(&mut self, buf: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
+        self.stream.read(buf)
     }
 }
 
@@ -293,8 +345,8 @@ impl WriteHalf {
     ///
     /// # Errors
     /// Those of the connection.
-    pub async fn write_all(&mut self, data: &[u8]) -> io::Result<()> {
-        self.stream.write_all(data).await
+    pub fn write_all(&mut self, data: &[u8]) -> impl Future<Output = io::Result<()>> {
+        self.stream.write_all(data)
     }
 
     /// Ends the writing direction: the peer reads the end of the stream.

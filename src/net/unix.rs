@@ -315,32 +315,51 @@ impl UnixStream {
     ///
     /// # Errors
     /// Those of the connection.
-    pub async fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.stream.read(buf).await
+    pub fn read(&self, buf: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
+        self.stream.read(buf)
+    }
+
+    /// See [`TcpStream::read_with`](crate::TcpStream::read_with).
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn read_with<T>(
+        &self,
+        look: impl FnOnce(&[u8]) -> T,
+    ) -> impl Future<Output = io::Result<T>> {
+        self.stream.read_with(look)
     }
 
     /// See [`TcpStream::peek`](crate::TcpStream::peek).
     ///
     /// # Errors
     /// Those of the connection.
-    pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.stream.peek(buf).await
+    pub fn peek(&self, buf: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
+        self.stream.peek(buf)
     }
 
     /// See [`TcpStream::write`](crate::TcpStream::write).
     ///
     /// # Errors
     /// Those of the connection.
-    pub async fn write(&self, data: &[u8]) -> io::Result<usize> {
-        self.stream.write(data).await
+    pub fn write(&self, data: &[u8]) -> impl Future<Output = io::Result<usize>> {
+        self.stream.write(data)
+    }
+
+    /// See [`TcpStream::try_write`](crate::TcpStream::try_write).
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn try_write(&self, data: &[u8]) -> io::Result<usize> {
+        self.stream.try_write(data)
     }
 
     /// See [`TcpStream::write_all`](crate::TcpStream::write_all).
     ///
     /// # Errors
     /// Those of the connection.
-    pub async fn write_all(&self, data: &[u8]) -> io::Result<()> {
-        self.stream.write_all(data).await
+    pub fn write_all(&self, data: &[u8]) -> impl Future<Output = io::Result<()>> {
+        self.stream.write_all(data)
     }
 
     /// See [`TcpStream::shutdown`](crate::TcpStream::shutdown).

@@ -31,6 +31,8 @@ enum Model {
     Callback,
     /// A task per connection: `loop { read; write_all }`, 4 KiB buffer
     Task,
+    /// A task per connection that reads into the loop's buffer, and has none of its own
+    Lent,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -42,6 +44,7 @@ fn main() -> anyhow::Result<()> {
     let server = match options.model {
         Model::Callback => handle.create_server(address, |_| || Echo),
         Model::Task => handle.serve(address, echo),
+        Model::Lent => handle.serve(address, echo_lent),
     };
     let server = server.context("cannot listen on 127.0.0.1")?;
 
@@ -77,6 +80,23 @@ async fn echo(stream: TcpStream) {
     while let Ok(count @ 1..) = stream.read(&mut buffer).await {
         if stream.write_all(&buffer[..count]).await.is_err() {
             return;
+        }
+    }
+}
+
+async fn echo_lent(stream: TcpStream) {
+    loop {
+        let received = stream.read_with(|bytes| {
+            let sent = stream.try_write(bytes)?;
+            Ok((bytes.len(), bytes[sent..].to_vec()))
+        });
+        match received.await.flatten() {
+            Ok((1.., rest)) => {
+                if stream.write_all(&rest).await.is_err() {
+                    return;
+                }
+            }
+            Ok((0, _)) | Err(_) => return,
         }
     }
 }
