@@ -107,7 +107,7 @@ impl Worker {
     pub(crate) fn new(home: Arc<Home>, deque: LocalDeque) -> Rc<Self> {
         let seed = home.shared.config.seed ^ home.id as u64;
         let debug = home.shared.config.debug;
-        Rc::new(Worker {
+        let worker = Rc::new(Worker {
             remote: Arc::clone(&home.shared.loops[home.id]),
             home,
             deque,
