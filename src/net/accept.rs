@@ -5,7 +5,9 @@
 //! selector says nothing more about it, so the listener is tried again by a timer: 10 ms, doubling to
 //! a second.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -49,6 +51,31 @@ impl AcceptError {
             // network that was pending on the new connection (accept(2) lists them).
             _ => AcceptError::Next,
         }
+    }
+}
+
+/// The errors of one server, counted by their number. They are rare: a lock costs nobody anything.
+#[derive(Debug, Default)]
+pub(crate) struct AcceptErrors(Mutex<BTreeMap<i32, u64>>);
+
+impl AcceptErrors {
+    pub(crate) fn count(&self, error: &io::Error) {
+        // One without a number is the library's own; there is none so far.
+        let errno = error.raw_os_error().unwrap_or(0);
+        *self.lock().entry(errno).or_default() += 1;
+    }
+
+    pub(crate) fn by_number(&self) -> Vec<(i32, u64)> {
+        let errors = self.lock();
+        errors.iter().map(|(errno, n)| (*errno, *n)).collect()
+    }
+
+    pub(crate) fn sum(&self) -> u64 {
+        self.lock().values().sum()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

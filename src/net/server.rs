@@ -7,7 +7,6 @@
 //!     └──────────────────close()────────────────────────────────────────────────────^
 //! ```
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -20,6 +19,7 @@ use event_listener::{Event, EventListener, Listener};
 
 use crate::atomics::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::error::NetError;
+use crate::net::accept::AcceptErrors;
 use crate::net::listen::{Bound, Common};
 use crate::net::name::SocketName;
 use crate::net::placement::better_home;
@@ -94,16 +94,8 @@ impl Server {
     }
 
     /// How often accepting failed, by the error number of the system; in the order of the numbers.
-    ///
-    /// ```
-    /// # let runtime = garland::Builder::new().loops(1).build()?;
-    /// let listen: garland::ListenOptions = "127.0.0.1:0".parse()?;
-    /// let server = runtime.handle().serve(listen, |_stream| async {})?;
-    /// assert_eq!(server.accept_errors(), []);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn accept_errors(&self) -> Vec<(i32, u64)> {
-        self.core.accept_errors()
+        self.core.accept_errors.by_number()
     }
 
     /// Whether new connections are accepted: not before [`start_serving`](Server::start_serving), and
@@ -286,8 +278,7 @@ pub(crate) struct ServerCore {
     /// the task model (Acquire), each of which remembers what it was at its beginning.
     clients_ended: AtomicU32,
     accepted: AtomicU64,
-    /// By error number. Errors are rare, so a lock costs nobody anything.
-    accept_errors: Mutex<BTreeMap<i32, u64>>,
+    accept_errors: AcceptErrors,
     accept_pauses: AtomicU64,
     handed_over: AtomicU64,
     taken_back: AtomicU64,
@@ -326,7 +317,7 @@ impl ServerCore {
             closing: AtomicBool::new(false),
             clients_ended: AtomicU32::new(0),
             accepted: AtomicU64::new(0),
-            accept_errors: Mutex::default(),
+            accept_errors: AcceptErrors::default(),
             accept_pauses: AtomicU64::new(0),
             handed_over: AtomicU64::new(0),
             taken_back: AtomicU64::new(0),
@@ -394,23 +385,7 @@ impl ServerCore {
     }
 
     pub(crate) fn count_error(&self, error: &io::Error) {
-        // One without a number is the library's own; there is none so far.
-        let errno = error.raw_os_error().unwrap_or(0);
-        *self.lock_errors().entry(errno).or_default() += 1;
-    }
-
-    fn accept_errors(&self) -> Vec<(i32, u64)> {
-        let errors = self.lock_errors();
-        errors
-            .iter()
-            .map(|(errno, count)| (*errno, *count))
-            .collect()
-    }
-
-    fn lock_errors(&self) -> MutexGuard<'_, BTreeMap<i32, u64>> {
-        self.accept_errors
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.accept_errors.count(error);
     }
 
     pub(crate) fn count_pause(&self) {
@@ -479,13 +454,12 @@ impl ServerCore {
     }
 
     fn stats(&self) -> ServerStats {
-        let accept_errors = self.lock_errors().values().sum();
         let live = self.lock();
         ServerStats {
             accepted: self.accepted.load(Ordering::Relaxed),
             open: live.open,
             closed: live.closed,
-            accept_errors,
+            accept_errors: self.accept_errors.sum(),
             accept_pauses: self.accept_pauses.load(Ordering::Relaxed),
             handed_over: self.handed_over.load(Ordering::Relaxed),
             taken_back: self.taken_back.load(Ordering::Relaxed),
