@@ -40,8 +40,9 @@ fn run(loops: usize) -> Result<(), StartError> {
         .start()
         .map_err(|error| StartError::new(format!("cannot start {loops} loops: {error}")))?;
     let bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let server = services::listen(runtime.handle(), &[bind], &TcpEcho::default())
+    let serving = services::listen(runtime.handle(), &[bind], &TcpEcho::default())
         .map_err(|error| StartError::new(format!("cannot serve on {bind}: {error}")))?;
+    let server = serving.server;
     eprintln!("listening demo tcp {} ({loops} loops)", server.local_addr());
     let ended = io::copy(&mut io::stdin().lock(), &mut io::sink());
     server.close();

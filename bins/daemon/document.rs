@@ -3,7 +3,7 @@
 //! The tree is what makes the daemon's error messages possible: whoever reads a value out of it can
 //! say `FILE:LINE:COL` (or `--set KEY=VALUE`) about it, and reading goes on after an error, so that
 //! one run shows every mistake of a file. That is why this is not serde's `deny_unknown_fields`: it
-//! stops at the first error, and it cannot tell a misspelt key from one that is not supported yet.
+//! stops at the first error.
 //!
 //! It knows no key of the daemon and no default: those are in [`crate::settings`].
 //!
@@ -328,19 +328,6 @@ impl Fields {
     pub(crate) fn take(&mut self, key: &'static str) -> Option<Node> {
         self.known.push(key);
         self.remove(key).map(|entry| entry.node)
-    }
-
-    /// Refuses `key`: it is part of the contract, but this version has nothing behind it.
-    ///
-    /// It is not listed among the allowed keys either.
-    pub(crate) fn refuse(&mut self, key: &'static str, problems: &mut Vec<Problem>) {
-        if let Some(entry) = self.remove(key) {
-            let message = format!("{key} is not yet supported: leave it out");
-            problems.push(Problem {
-                place: entry.place,
-                message,
-            });
-        }
     }
 
     /// Where the value of `key` was written, if it was.

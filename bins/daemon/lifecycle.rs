@@ -19,6 +19,7 @@
 use std::{
     fmt,
     io::{self, IsTerminal},
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -31,10 +32,14 @@ use signal_hook::{
 use tracing::level_filters::LevelFilter;
 
 use crate::{
-    machine, services,
+    admin::{self, Admin},
+    machine,
+    metrics::Metrics,
+    services::{self, TcpServing},
     settings::{
         Kind, LogFormat, LogLevel, LogSettings, Pin, RuntimeSettings, ServiceSettings, Settings,
     },
+    tcp_spin,
     udp_echo::{self, UdpServing},
 };
 
@@ -72,14 +77,14 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 /// A service that runs.
-struct Running {
-    name: String,
-    serving: Serving,
+pub(crate) struct Running {
+    pub(crate) name: String,
+    pub(crate) serving: Serving,
 }
 
 /// What a service runs on.
-enum Serving {
-    Tcp(Server),
+pub(crate) enum Serving {
+    Tcp(TcpServing),
     Udp(UdpServing),
 }
 
@@ -87,7 +92,7 @@ impl Serving {
     /// TCP has one for all its addresses, UDP one for each.
     fn servers(&self) -> &[Server] {
         match self {
-            Serving::Tcp(server) => std::slice::from_ref(server),
+            Serving::Tcp(serving) => std::slice::from_ref(&serving.server),
             Serving::Udp(serving) => &serving.servers,
         }
     }
@@ -102,8 +107,8 @@ impl Serving {
     /// What it has done, for the last line.
     fn counts(&self) -> String {
         match self {
-            Serving::Tcp(server) => {
-                let stats = server.stats();
+            Serving::Tcp(serving) => {
+                let stats = serving.server.stats();
                 format!(
                     "{} accepted, {} finished, {} cut",
                     stats.accepted, stats.closed, stats.open
@@ -114,16 +119,31 @@ impl Serving {
     }
 }
 
+/// All that runs.
+struct Daemon {
+    runtime: BackgroundRuntime,
+    running: Arc<[Running]>,
+    admin: Option<Admin>,
+}
+
 /// Runs the daemon until a signal ends it.
 pub fn run(settings: &Settings) -> Result<Ended, StartError> {
     let signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| StartError::new(format!("cannot catch SIGTERM and SIGINT: {error}")))?;
     start_log(&settings.log)?;
     let files = raise_file_limit(settings)?;
+    let admin = settings.admin.as_ref().map(admin::Bound::new).transpose()?;
     let runtime = start_loops(&settings.runtime)?;
-    let running = start_services(&runtime, settings)?;
-    announce(&runtime, &running, settings, files);
-    Ok(serve(signals, runtime, &running, settings.shutdown.grace))
+    let running: Arc<[Running]> = start_services(&runtime, settings)?.into();
+    let metrics = Metrics::new(runtime.handle().clone(), Arc::clone(&running));
+    let admin = admin.map(|bound| bound.start(metrics)).transpose()?;
+    let daemon = Daemon {
+        runtime,
+        running,
+        admin,
+    };
+    announce(&daemon, settings, files);
+    Ok(serve(signals, daemon, settings.shutdown.grace))
 }
 
 fn start_log(settings: &LogSettings) -> Result<(), StartError> {
@@ -165,7 +185,8 @@ fn start_loops(settings: &RuntimeSettings) -> Result<BackgroundRuntime, StartErr
     let mut builder = Builder::new()
         .pin(pin)
         .steal(settings.steal)
-        .thread_name("echod");
+        .rescue(settings.rescue)
+        .thread_name(machine::LOOP_THREADS);
     if let Some(loops) = settings.loops {
         builder = builder.loops(loops);
     }
@@ -183,6 +204,7 @@ fn start_services(
         let started = match &service.kind {
             Kind::TcpEcho(echo) => services::listen(handle, bind, echo).map(Serving::Tcp),
             Kind::UdpEcho(echo) => udp_echo::serve(handle, bind, echo).map(Serving::Udp),
+            Kind::TcpSpin(spin) => tcp_spin::listen(handle, bind, spin).map(Serving::Tcp),
         };
         let serving = started.map_err(|error| {
             let advice = advice_for(error.kind());
@@ -210,14 +232,10 @@ fn advice_for(kind: io::ErrorKind) -> &'static str {
 }
 
 /// Says what listens and on what it runs, in the words of the contract.
-fn announce(
-    runtime: &BackgroundRuntime,
-    running: &[Running],
-    settings: &Settings,
-    files: Option<u64>,
-) {
+fn announce(daemon: &Daemon, settings: &Settings, files: Option<u64>) {
+    let runtime = &daemon.runtime;
     let loops = runtime.handle().loops();
-    for service in running {
+    for service in &*daemon.running {
         let transport = service.serving.transport();
         let servers = service.serving.servers();
         for address in servers.iter().flat_map(Server::local_addrs) {
@@ -226,6 +244,9 @@ fn announce(
                 service.name
             );
         }
+    }
+    if let Some(admin) = &daemon.admin {
+        eprintln!("listening admin tcp {} (no loop)", admin.addr);
     }
     let quota = machine::cpu_quota();
     let quota_text = quota.map_or("no CPU quota".to_owned(), |cpus| {
@@ -261,7 +282,8 @@ fn warn_of_few_files(settings: &Settings, loops: usize, files: Option<u64>) {
         .services
         .iter()
         .map(|service| match &service.kind {
-            Kind::TcpEcho(echo) => echo.max_connections,
+            Kind::TcpEcho(echo) => echo.listener.max_connections,
+            Kind::TcpSpin(spin) => spin.listener.max_connections,
             Kind::UdpEcho(_) => 0,
         })
         .sum();
@@ -276,13 +298,17 @@ fn warn_of_few_files(settings: &Settings, loops: usize, files: Option<u64>) {
 }
 
 /// Waits for the first signal, drains, stops.
-fn serve(
-    mut signals: Signals,
-    runtime: BackgroundRuntime,
-    running: &[Running],
-    grace: Duration,
-) -> Ended {
+fn serve(mut signals: Signals, daemon: Daemon, grace: Duration) -> Ended {
+    let Daemon {
+        runtime,
+        running,
+        admin,
+    } = daemon;
+    let running = &running[..];
     let first = signals.forever().next();
+    if let Some(admin) = &admin {
+        admin.drain();
+    }
     eprintln!(
         "stopping on {}, grace period {}",
         name_of(first),

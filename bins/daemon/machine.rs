@@ -3,9 +3,12 @@
 //! Read-only but for [`raise_file_limit`]. It decides nothing: how many loops there are and whether they
 //! are pinned is the library's decision, this file only lets the daemon check and explain it.
 
-use std::{fs, io, path::Path, thread};
+use std::{fs, io, path::Path, thread, time::Duration};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// What the threads of the loops are called, before a dash and their number.
+pub(crate) const LOOP_THREADS: &str = "echod";
 
 /// The cores that the affinity mask allows; a quota does not count.
 pub(crate) fn cores() -> usize {
@@ -73,6 +76,35 @@ fn quota_v1(folder: &Path) -> Option<f64> {
     };
     let quota = read("cpu.cfs_quota_us").filter(|quota| *quota > 0.0)?;
     Some(quota / read("cpu.cfs_period_us")?)
+}
+
+/// The CPU time that the threads of the loops have had, as far as the kernel tells.
+///
+/// A loop does nothing but its work, so this is how long it was busy; and it costs the loops nothing.
+pub(crate) fn loop_cpu_times(loops: usize) -> Vec<(usize, Duration)> {
+    let Ok(threads) = fs::read_dir("/proc/self/task") else {
+        return Vec::new();
+    };
+    let mut times: Vec<_> = threads
+        .filter_map(|thread| cpu_time_of_loop(&thread.ok()?.path()))
+        .filter(|(id, _)| *id < loops)
+        .collect();
+    times.sort_unstable();
+    times
+}
+
+/// `None` for a thread that is no loop, or that has ended meanwhile.
+fn cpu_time_of_loop(thread: &Path) -> Option<(usize, Duration)> {
+    let name = fs::read_to_string(thread.join("comm")).ok()?;
+    let id = name
+        .trim_end()
+        .strip_prefix(LOOP_THREADS)?
+        .strip_prefix('-')?;
+    let id = id.parse().ok()?;
+    // The first number: nanoseconds on a CPU.
+    let times = fs::read_to_string(thread.join("schedstat")).ok()?;
+    let time = times.split_whitespace().next()?.parse().ok()?;
+    Some((id, Duration::from_nanos(time)))
 }
 
 /// Sets the soft limit on open files to `wanted`, or to the hard limit; gives back what holds now.

@@ -4,11 +4,11 @@
 //! in the order of the documentation. The text reads back as the same settings. No string that gets here
 //! needs escaping: names are letters and digits, addresses are resolved.
 
-use std::{fmt, net::SocketAddr};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use crate::settings::{
-    Kind, LOG_FORMATS, LOG_LEVELS, LogSettings, MODELS, Pin, RuntimeSettings, ServiceSettings,
-    Settings, TcpEcho, UdpEcho,
+    Kind, LOG_FORMATS, LOG_LEVELS, Listener, LogSettings, MODELS, Pin, RuntimeSettings,
+    ServiceSettings, Settings, TcpEcho, TcpSpin, UdpEcho,
 };
 
 impl fmt::Display for Settings {
@@ -17,6 +17,9 @@ impl fmt::Display for Settings {
         let grace = humantime::format_duration(self.shutdown.grace);
         writeln!(f, "\n[shutdown]\ngrace = \"{grace}\"")?;
         print_log(f, &self.log)?;
+        if let Some(admin) = &self.admin {
+            writeln!(f, "\n[admin]\nbind = \"{}\"", admin.bind)?;
+        }
         self.services
             .iter()
             .try_for_each(|service| print_service(f, service))
@@ -34,8 +37,7 @@ fn print_runtime(f: &mut fmt::Formatter<'_>, runtime: &RuntimeSettings) -> fmt::
         Pin::On => writeln!(f, "pin = true")?,
         Pin::Off => writeln!(f, "pin = false")?,
     }
-    // `rescue` has no field: false is the only value that is supported so far.
-    writeln!(f, "steal = {}\nrescue = false", runtime.steal)?;
+    writeln!(f, "steal = {}\nrescue = {}", runtime.steal, runtime.rescue)?;
     match runtime.file_limit {
         Some(limit) => writeln!(f, "file_limit = {limit}"),
         None => writeln!(f, "file_limit = \"max\""),
@@ -52,6 +54,7 @@ fn print_service(f: &mut fmt::Formatter<'_>, service: &ServiceSettings) -> fmt::
     let kind = match service.kind {
         Kind::TcpEcho(_) => "tcp-echo",
         Kind::UdpEcho(_) => "udp-echo",
+        Kind::TcpSpin(_) => "tcp-spin",
     };
     writeln!(
         f,
@@ -69,22 +72,38 @@ fn print_service(f: &mut fmt::Formatter<'_>, service: &ServiceSettings) -> fmt::
     match &service.kind {
         Kind::TcpEcho(echo) => print_tcp_echo(f, echo),
         Kind::UdpEcho(echo) => print_udp_echo(f, echo),
+        Kind::TcpSpin(spin) => print_tcp_spin(f, spin),
     }
 }
 
 fn print_tcp_echo(f: &mut fmt::Formatter<'_>, echo: &TcpEcho) -> fmt::Result {
-    writeln!(f, "backlog = {}\nnodelay = {}", echo.backlog, echo.nodelay)?;
-    writeln!(f, "max_connections = {}", echo.max_connections)?;
-    match echo.idle_timeout {
-        Some(limit) => writeln!(
-            f,
-            "idle_timeout = \"{}\"",
-            humantime::format_duration(limit)
-        )?,
-        None => writeln!(f, "idle_timeout = \"off\"")?,
-    }
+    print_listener(f, &echo.listener)?;
+    print_idle_timeout(f, echo.idle_timeout)?;
     writeln!(f, "high_water = \"{}\"", echo.high_water)?;
     writeln!(f, "model = \"{}\"", name_in(&MODELS, echo.model))
+}
+
+fn print_tcp_spin(f: &mut fmt::Formatter<'_>, spin: &TcpSpin) -> fmt::Result {
+    print_listener(f, &spin.listener)?;
+    print_idle_timeout(f, spin.idle_timeout)?;
+    let time = humantime::format_duration(spin.max_service_time);
+    writeln!(f, "max_service_time = \"{time}\"")
+}
+
+fn print_listener(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Result {
+    writeln!(f, "backlog = {}", listener.backlog)?;
+    writeln!(f, "nodelay = {}", listener.nodelay)?;
+    writeln!(f, "max_connections = {}", listener.max_connections)
+}
+
+fn print_idle_timeout(f: &mut fmt::Formatter<'_>, limit: Option<Duration>) -> fmt::Result {
+    match limit {
+        Some(limit) => {
+            let limit = humantime::format_duration(limit);
+            writeln!(f, "idle_timeout = \"{limit}\"")
+        }
+        None => writeln!(f, "idle_timeout = \"off\""),
+    }
 }
 
 fn print_udp_echo(f: &mut fmt::Formatter<'_>, echo: &UdpEcho) -> fmt::Result {

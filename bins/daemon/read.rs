@@ -1,8 +1,7 @@
 //! From the tree of a configuration file to checked [`Settings`]: what is allowed for each key.
 //!
 //! Reading goes on after a mistake, with the default in its place, so that one run reports them all; the
-//! caller throws the result away if there was any. Kinds, tables and keys of the contract that this
-//! version has nothing behind are refused by name ("not yet supported") and not merely as unknown.
+//! caller throws the result away if there was any.
 //!
 //! The only thing it does beyond computing is to resolve host names.
 
@@ -15,8 +14,8 @@ use std::{
 use crate::{
     document::{Fields, Node, Problem, Value},
     settings::{
-        Kind, LOG_FORMATS, LOG_LEVELS, LogSettings, MODELS, Pin, RuntimeSettings, ServiceSettings,
-        Settings, ShutdownSettings, TcpEcho, UdpEcho,
+        AdminSettings, Kind, LOG_FORMATS, LOG_LEVELS, Listener, LogSettings, MODELS, Pin,
+        RuntimeSettings, ServiceSettings, Settings, ShutdownSettings, TcpEcho, TcpSpin, UdpEcho,
     },
     units::ByteSize,
 };
@@ -35,6 +34,8 @@ const HIGH_WATER: RangeInclusive<u64> = 1024..=1 << 30;
 const MAX_DATAGRAM: RangeInclusive<u64> = 1..=65_527;
 /// The library takes no more at once.
 const BATCH: RangeInclusive<u64> = 1..=32;
+/// Less than a clock can tell is nothing; an hour holds up a loop for longer than anybody waits.
+const SERVICE_TIME: RangeInclusive<Duration> = Duration::from_micros(1)..=Duration::from_secs(3600);
 const PORT: RangeInclusive<u64> = 1..=65_535;
 /// Shorter cannot be told from the timer's own resolution; longer than a year is "off".
 const IDLE_TIMEOUT: RangeInclusive<Duration> =
@@ -44,6 +45,11 @@ const GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 
 /// Longest service name: it is a column in reports and a label of metrics.
 const NAME_LEN_MAX: usize = 64;
 
+const KINDS: [&str; 3] = ["tcp-echo", "udp-echo", "tcp-spin"];
+
+const SERVICE_BIND: &str =
+    "give ADDRESS:PORT like \"127.0.0.1:7007\" or \"[::1]:7007\", or a list of them";
+const ADMIN_BIND: &str = "give ADDRESS:PORT like \"127.0.0.1:9107\" or \"[::1]:9107\"";
 const NO_SERVICE: &str = "no service: add a [[service]] table with name, kind and bind";
 
 /// Reads the whole file, for a machine with that many cores.
@@ -52,18 +58,20 @@ pub(crate) fn read_root(root: Node, cores: usize, problems: &mut Vec<Problem>) -
     let runtime = root.fields.take("runtime");
     let shutdown = root.fields.take("shutdown");
     let log = root.fields.take("log");
-    root.fields.refuse("admin", root.problems);
+    let admin = root.fields.take("admin");
     let services = root.fields.take("service");
     if services.is_none() {
         root.problems.push(root.fields.problem(NO_SERVICE));
     }
     root.finish();
+    let mut taken = Taken::default();
     Some(Settings {
         runtime: read_runtime(runtime, cores, problems),
         shutdown: read_shutdown(shutdown, problems),
         log: read_log(log, problems),
+        admin: admin.map(|node| read_admin(node, &mut taken, problems)),
         services: services
-            .map(|node| read_services(node, problems))
+            .map(|node| read_services(node, &mut taken, problems))
             .unwrap_or_default(),
     })
 }
@@ -100,13 +108,7 @@ fn read_runtime(node: Option<Node>, cores: usize, problems: &mut Vec<Problem>) -
         section.problems.push(Problem { place, message });
     }
     section.read("steal", &mut read.steal, "true or false", boolean);
-    let mut rescue = false;
-    section.read(
-        "rescue",
-        &mut rescue,
-        "false: rescuing stuck loops is not yet supported",
-        |value| boolean(value).filter(|rescue| !rescue),
-    );
+    section.read("rescue", &mut read.rescue, "true or false", boolean);
     section.read(
         "file_limit",
         &mut read.file_limit,
@@ -149,12 +151,31 @@ fn read_log(node: Option<Node>, problems: &mut Vec<Problem>) -> LogSettings {
     read
 }
 
-fn read_services(node: Node, problems: &mut Vec<Problem>) -> Vec<ServiceSettings> {
-    let mut taken = Taken::default();
+fn read_admin(node: Node, taken: &mut Taken, problems: &mut Vec<Problem>) -> AdminSettings {
+    let mut read = AdminSettings::default();
+    let Some(mut section) = Section::open(node, "admin", problems) else {
+        return read;
+    };
+    if let Some(node) = section.fields.take("bind") {
+        match resolve(&node, ADMIN_BIND).map(|addresses| addresses[0]) {
+            Ok(address) => read.bind = address,
+            Err(problem) => section.problems.push(problem),
+        }
+    }
+    taken.tcp.push(read.bind);
+    section.finish();
+    read
+}
+
+fn read_services(
+    node: Node,
+    taken: &mut Taken,
+    problems: &mut Vec<Problem>,
+) -> Vec<ServiceSettings> {
     match node.value {
         Value::Array(items) if !items.is_empty() => items
             .into_iter()
-            .filter_map(|item| read_service(item, &mut taken, problems))
+            .filter_map(|item| read_service(item, taken, problems))
             .collect(),
         Value::Array(_) => {
             problems.push(node.problem(NO_SERVICE));
@@ -194,6 +215,7 @@ fn read_service(
     let bind = section.read_bind(bound);
     let kind = match kind {
         "udp-echo" => Kind::UdpEcho(section.read_udp_echo()),
+        "tcp-spin" => Kind::TcpSpin(section.read_tcp_spin()),
         _ => Kind::TcpEcho(section.read_tcp_echo()),
     };
     section.finish();
@@ -240,44 +262,25 @@ impl<'a> Section<'a> {
 
     /// The kind, which has no default: without it nothing else of the service can be judged.
     fn read_kind(&mut self) -> Option<&'static str> {
-        let give = "give \"tcp-echo\" or \"udp-echo\"";
+        let give = "give \"tcp-echo\", \"udp-echo\" or \"tcp-spin\"";
         let Some(node) = self.fields.take("kind") else {
             let message = format!("the service has no kind: {give}");
             self.problems.push(self.fields.problem(message));
             return None;
         };
-        let what = match &node.value {
-            Value::Text(kind) if kind == "tcp-echo" => return Some("tcp-echo"),
-            Value::Text(kind) if kind == "udp-echo" => return Some("udp-echo"),
-            Value::Text(kind) if kind == "tcp-spin" => "not yet supported",
-            _ => "not allowed",
-        };
-        let message = format!("kind = {} is {what}: {give}", node.shown());
+        let known = KINDS.map(|kind| (kind, kind));
+        if let Some(kind) = choice(&node.value, &known) {
+            return Some(kind);
+        }
+        let message = format!("kind = {} is not allowed: {give}", node.shown());
         self.problems.push(node.problem(message));
         None
     }
 
     fn read_tcp_echo(&mut self) -> TcpEcho {
         let mut read = TcpEcho::default();
-        self.read(
-            "backlog",
-            &mut read.backlog,
-            "a whole number 1..=65535",
-            |value| whole_number(value, BACKLOG),
-        );
-        self.read("nodelay", &mut read.nodelay, "true or false", boolean);
-        self.read(
-            "max_connections",
-            &mut read.max_connections,
-            "a whole number 1..=10000000",
-            |value| whole_number(value, MAX_CONNECTIONS),
-        );
-        self.read(
-            "idle_timeout",
-            &mut read.idle_timeout,
-            "\"off\" or a duration like \"30s\", 10ms to 365days",
-            |value| text_or("off", value, |value| duration(value, IDLE_TIMEOUT)),
-        );
+        self.read_listener(&mut read.listener);
+        self.read_idle_timeout(&mut read.idle_timeout);
         self.read(
             "high_water",
             &mut read.high_water,
@@ -296,6 +299,45 @@ impl<'a> Section<'a> {
             |value| choice(value, &MODELS),
         );
         read
+    }
+
+    fn read_tcp_spin(&mut self) -> TcpSpin {
+        let mut read = TcpSpin::default();
+        self.read_listener(&mut read.listener);
+        self.read_idle_timeout(&mut read.idle_timeout);
+        self.read(
+            "max_service_time",
+            &mut read.max_service_time,
+            "a duration like \"100ms\", 1us to 1h",
+            |value| duration(value, SERVICE_TIME),
+        );
+        read
+    }
+
+    /// The keys that all TCP services have.
+    fn read_listener(&mut self, read: &mut Listener) {
+        self.read(
+            "backlog",
+            &mut read.backlog,
+            "a whole number 1..=65535",
+            |value| whole_number(value, BACKLOG),
+        );
+        self.read("nodelay", &mut read.nodelay, "true or false", boolean);
+        self.read(
+            "max_connections",
+            &mut read.max_connections,
+            "a whole number 1..=10000000",
+            |value| whole_number(value, MAX_CONNECTIONS),
+        );
+    }
+
+    fn read_idle_timeout(&mut self, read: &mut Option<Duration>) {
+        self.read(
+            "idle_timeout",
+            read,
+            "\"off\" or a duration like \"30s\", 10ms to 365days",
+            |value| text_or("off", value, |value| duration(value, IDLE_TIMEOUT)),
+        );
     }
 
     fn read_udp_echo(&mut self) -> UdpEcho {
@@ -358,7 +400,7 @@ impl<'a> Section<'a> {
         };
         let mut bind = Vec::new();
         for node in nodes {
-            match resolve(&node) {
+            match resolve(&node, SERVICE_BIND) {
                 Err(problem) => self.problems.push(problem),
                 Ok(addresses) => {
                     for address in addresses {
@@ -382,9 +424,8 @@ impl<'a> Section<'a> {
     }
 }
 
-/// Every address behind one `HOST:PORT`.
-fn resolve(node: &Node) -> Result<Vec<SocketAddr>, Problem> {
-    let allowed = "give ADDRESS:PORT like \"127.0.0.1:7007\" or \"[::1]:7007\", or a list of them";
+/// Every address behind one `HOST:PORT`; never empty.
+fn resolve(node: &Node, allowed: &str) -> Result<Vec<SocketAddr>, Problem> {
     let Value::Text(text) = &node.value else {
         return Err(node.problem(format!("bind = {} is not allowed: {allowed}", node.shown())));
     };

@@ -22,7 +22,10 @@ use garland::{
     TimerHandle, Transport, WriteLimits,
 };
 
-use crate::settings::{Model, TcpEcho};
+use crate::{
+    settings::{Listener, Model, TcpEcho},
+    tally::{Counted, Reason, Tallies, Tally},
+};
 
 /// First size of a task's buffer: what an idle connection costs. Bytes.
 const BUFFER_MIN: usize = 2 << 10;
@@ -38,36 +41,57 @@ struct Limits {
     idle_timeout: Option<Duration>,
 }
 
-/// Starts one echo service: its listeners are bound on every loop when this comes back.
-pub(crate) fn listen(
-    handle: &LoopHandle,
-    bind: &[SocketAddr],
-    settings: &TcpEcho,
-) -> Result<Server, NetError> {
+/// A TCP service that runs.
+pub(crate) struct TcpServing {
+    pub(crate) server: Server,
+    pub(crate) tallies: Tallies,
+}
+
+/// Where and how the listeners of a TCP service listen.
+pub(crate) fn options(bind: &[SocketAddr], settings: &Listener) -> ListenOptions {
     let [first, more @ ..] = bind else {
         unreachable!("settings hold at least one address");
     };
     let first = ListenOptions::new(*first);
     let all = more.iter().fold(first, |all, address| all.and(*address));
-    let options = all
-        .backlog(settings.backlog)
+    all.backlog(settings.backlog)
         .nodelay(settings.nodelay)
-        .max_connections(settings.max_connections);
+        .max_connections(settings.max_connections)
+}
+
+/// Starts one echo service: its listeners are bound on every loop when this comes back.
+pub(crate) fn listen(
+    handle: &LoopHandle,
+    bind: &[SocketAddr],
+    settings: &TcpEcho,
+) -> Result<TcpServing, NetError> {
+    let options = options(bind, &settings.listener);
+    let tallies = Tally::for_loops(handle.loops());
+    let counting = tallies.clone();
     let limits = Limits {
         high_water: usize::try_from(settings.high_water.0).unwrap_or(usize::MAX),
         idle_timeout: settings.idle_timeout,
     };
-    match settings.model {
+    let server = match settings.model {
         Model::Protocol => handle.create_server(options, move |_: &LocalLoop| {
-            move || EchoProtocol { limits, idle: None }
+            let counting = counting.clone();
+            move || EchoProtocol {
+                limits,
+                counted: Counted::begin(&counting),
+                idle: None,
+            }
         }),
-        Model::Task => handle.serve(options, move |stream| echo_connection(stream, limits)),
-    }
+        Model::Task => handle.serve(options, move |stream| {
+            echo_connection(stream, limits, Counted::begin(&counting))
+        }),
+    }?;
+    Ok(TcpServing { server, tallies })
 }
 
 /// The echo as callbacks.
 struct EchoProtocol {
     limits: Limits,
+    counted: Counted,
     /// `None` when there is no idle timeout, and then no clock is ever read.
     idle: Option<Rc<IdleWatch>>,
 }
@@ -86,6 +110,7 @@ impl Protocol for EchoProtocol {
 
     fn data_received(&mut self, transport: &Transport, data: &[u8]) {
         self.note_progress();
+        self.counted.answered(data.len());
         transport.write(data);
     }
 
@@ -104,12 +129,19 @@ impl Protocol for EchoProtocol {
     }
 
     fn connection_lost(&mut self, _transport: &Transport, error: Option<&io::Error>) {
-        if let Some(idle) = self.idle.take() {
+        let idle = self.idle.take();
+        if let Some(idle) = &idle {
             idle.stop();
         }
-        if let Some(error) = error {
-            tracing::debug!(%error, "connection lost");
-        }
+        let reason = match error {
+            _ if idle.is_some_and(|idle| idle.has_fired.get()) => Reason::Idle,
+            Some(error) => {
+                tracing::debug!(%error, "connection lost");
+                Reason::Error
+            }
+            None => Reason::End,
+        };
+        self.counted.ends_by(reason);
     }
 }
 
@@ -133,6 +165,8 @@ struct IdleWatch {
     /// Unsent bytes when the timer fired last: a slow reader makes progress without any callback.
     unsent: Cell<usize>,
     timer: RefCell<Option<TimerHandle>>,
+    /// It is this watch that has closed the connection.
+    has_fired: Cell<bool>,
 }
 
 impl IdleWatch {
@@ -146,6 +180,7 @@ impl IdleWatch {
             last_progress: Cell::new(now),
             unsent: Cell::new(0),
             timer: RefCell::new(None),
+            has_fired: Cell::new(false),
         });
         watch.arm(now + limit);
         watch
@@ -165,8 +200,10 @@ impl IdleWatch {
         }
         let deadline = self.last_progress.get() + self.limit;
         if now < deadline {
-            self.arm(deadline);
-        } else if unsent == 0 {
+            return self.arm(deadline);
+        }
+        self.has_fired.set(true);
+        if unsent == 0 {
             tracing::debug!(peer = %self.transport.peer_name(), "idle connection closed");
             self.transport.close();
         } else {
@@ -185,18 +222,28 @@ impl IdleWatch {
 }
 
 /// The echo as a task; its outcome is of interest only to somebody who looks closely.
-async fn echo_connection(stream: TcpStream, limits: Limits) {
-    match echo(&stream, limits).await {
-        Ok(()) => {}
+async fn echo_connection(stream: TcpStream, limits: Limits, mut counted: Counted) {
+    let ended = echo(&stream, limits, &counted).await;
+    counted.ends_by(reason_of(&stream, &ended));
+}
+
+/// How a connection's task ended; `TimedOut` is the idle timeout.
+pub(crate) fn reason_of(stream: &TcpStream, ended: &io::Result<()>) -> Reason {
+    match ended {
+        Ok(()) => Reason::End,
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
             tracing::debug!(peer = ?stream.peer_addr(), "idle connection closed");
+            Reason::Idle
         }
-        Err(error) => tracing::debug!(%error, "connection lost"),
+        Err(error) => {
+            tracing::debug!(%error, "connection lost");
+            Reason::Error
+        }
     }
 }
 
 /// Echoes until end of stream; `TimedOut` when one step took longer than the idle timeout.
-async fn echo(stream: &TcpStream, limits: Limits) -> io::Result<()> {
+async fn echo(stream: &TcpStream, limits: Limits, counted: &Counted) -> io::Result<()> {
     let buffer_max = limits.high_water.min(BUFFER_MAX);
     let mut buffer = vec![0; BUFFER_MIN.min(buffer_max)];
     let mut rounds = 0;
@@ -213,6 +260,7 @@ async fn echo(stream: &TcpStream, limits: Limits) -> io::Result<()> {
             }
             unsent = &unsent[n_written..];
         }
+        counted.answered(n_read);
         if n_read == buffer.len() && n_read < buffer_max {
             buffer.resize((2 * n_read).min(buffer_max), 0);
         }
@@ -225,7 +273,7 @@ async fn echo(stream: &TcpStream, limits: Limits) -> io::Result<()> {
 }
 
 /// One step, bounded by the idle timeout if there is one.
-async fn within<T>(
+pub(crate) async fn within<T>(
     limit: Option<Duration>,
     step: impl Future<Output = io::Result<T>>,
 ) -> io::Result<T> {

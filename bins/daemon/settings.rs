@@ -8,7 +8,12 @@
 //! Not here: what is allowed and how it is read (`read`), how the text becomes a tree with places
 //! (`document`), and anything that acts on a setting.
 
-use std::{fs, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
 
 use crate::{
     document::{self, Place, Problem, Problems},
@@ -37,6 +42,8 @@ pub struct Settings {
     pub shutdown: ShutdownSettings,
     /// `[log]`
     pub log: LogSettings,
+    /// `[admin]`; without the table there is no admin port.
+    pub admin: Option<AdminSettings>,
     /// Each `[[service]]`; never empty, names and addresses differ.
     pub services: Vec<ServiceSettings>,
 }
@@ -50,6 +57,8 @@ pub struct RuntimeSettings {
     pub pin: Pin,
     /// Whether idle loops steal movable tasks.
     pub steal: bool,
+    /// Whether idle loops serve the sockets and timers of one that is stuck.
+    pub rescue: bool,
     /// The soft limit on open files; `None` is "max": as much as the hard limit allows.
     pub file_limit: Option<u64>,
 }
@@ -60,6 +69,7 @@ impl Default for RuntimeSettings {
             loops: None,
             pin: Pin::Auto,
             steal: true,
+            rescue: true,
             file_limit: None,
         }
     }
@@ -129,6 +139,21 @@ pub enum LogFormat {
     Json,
 }
 
+/// `[admin]`: metrics and health.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// Where it listens; of the addresses of a host name, the first.
+    pub bind: SocketAddr,
+}
+
+impl Default for AdminSettings {
+    fn default() -> AdminSettings {
+        AdminSettings {
+            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 9107)),
+        }
+    }
+}
+
 /// One `[[service]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceSettings {
@@ -147,17 +172,36 @@ pub enum Kind {
     TcpEcho(TcpEcho),
     /// RFC 862 over UDP.
     UdpEcho(UdpEcho),
+    /// Requests that cost as much CPU time as they say.
+    TcpSpin(TcpSpin),
 }
 
-/// The keys of a `tcp-echo` service.
+/// The keys of every TCP service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TcpEcho {
+pub struct Listener {
     /// Connections the kernel may hold that were not accepted yet, per listener.
     pub backlog: u32,
     /// `TCP_NODELAY` on every connection.
     pub nodelay: bool,
     /// Open connections over all loops at which accepting pauses.
     pub max_connections: usize,
+}
+
+impl Default for Listener {
+    fn default() -> Listener {
+        Listener {
+            backlog: 1024,
+            nodelay: true,
+            max_connections: 100_000,
+        }
+    }
+}
+
+/// The keys of a `tcp-echo` service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpEcho {
+    /// `backlog`, `nodelay`, `max_connections`.
+    pub listener: Listener,
     /// How long a connection may be without any progress; `None` is "off".
     pub idle_timeout: Option<Duration>,
     /// Unsent bytes of a connection at which reading from it stops.
@@ -169,12 +213,31 @@ pub struct TcpEcho {
 impl Default for TcpEcho {
     fn default() -> TcpEcho {
         TcpEcho {
-            backlog: 1024,
-            nodelay: true,
-            max_connections: 100_000,
+            listener: Listener::default(),
             idle_timeout: None,
             high_water: ByteSize(64 << 10),
             model: Model::Protocol,
+        }
+    }
+}
+
+/// The keys of a `tcp-spin` service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpSpin {
+    /// `backlog`, `nodelay`, `max_connections`.
+    pub listener: Listener,
+    /// How long a connection may be without any progress; `None` is "off".
+    pub idle_timeout: Option<Duration>,
+    /// What one request may burn; one that asks for more gets this much.
+    pub max_service_time: Duration,
+}
+
+impl Default for TcpSpin {
+    fn default() -> TcpSpin {
+        TcpSpin {
+            listener: Listener::default(),
+            idle_timeout: None,
+            max_service_time: Duration::from_secs(1),
         }
     }
 }

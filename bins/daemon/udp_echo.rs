@@ -32,7 +32,9 @@ type Tallies = Arc<Mutex<Vec<Arc<Tally>>>>;
 /// What one socket has counted. Written by its loop alone, read by anybody at any time.
 #[derive(Default)]
 struct Tally {
+    home: usize,
     answered: AtomicU64,
+    bytes: AtomicU64,
     refused: AtomicU64,
     too_large: AtomicU64,
     failed: AtomicU64,
@@ -41,11 +43,13 @@ struct Tally {
 /// What a service has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
-    echoed: u64,
+    pub(crate) echoed: u64,
+    /// Sent back, those that failed included.
+    pub(crate) bytes: u64,
     /// By their source.
-    refused: u64,
+    pub(crate) refused: u64,
     /// Larger than allowed, or the system did not take the answer.
-    dropped: u64,
+    pub(crate) dropped: u64,
 }
 
 impl fmt::Display for Counts {
@@ -54,6 +58,7 @@ impl fmt::Display for Counts {
             echoed,
             refused,
             dropped,
+            bytes: _,
         } = self;
         write!(f, "{echoed} echoed, {refused} refused, {dropped} dropped")
     }
@@ -72,8 +77,11 @@ pub(crate) fn serve(
     for address in bind {
         let options = EndpointOptions::from(*address).batch(settings.batch);
         let (settings, tallies) = (settings.clone(), Arc::clone(&serving.tallies));
-        let server = handle.create_datagram_endpoint(options, move |_| {
-            let tally = Arc::default();
+        let server = handle.create_datagram_endpoint(options, move |local| {
+            let tally = Arc::new(Tally {
+                home: local.id().index(),
+                ..Tally::default()
+            });
             let mut all = tallies.lock().unwrap_or_else(PoisonError::into_inner);
             all.push(Arc::clone(&tally));
             Echo {
@@ -87,14 +95,25 @@ pub(crate) fn serve(
 }
 
 impl UdpServing {
+    /// Of all loops together.
     pub(crate) fn counts(&self) -> Counts {
+        self.sum(|_| true)
+    }
+
+    /// Of one loop, on all its sockets of the service.
+    pub(crate) fn counts_of(&self, home: usize) -> Counts {
+        self.sum(|tally| tally.home == home)
+    }
+
+    fn sum(&self, which: impl Fn(&Tally) -> bool) -> Counts {
         let tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let mut sum = Counts::default();
-        for tally in tallies.iter() {
+        for tally in tallies.iter().filter(|tally| which(tally)) {
             let failed = read(&tally.failed);
             // An answer is counted when it is given to the socket, and it may fail later.
             sum.echoed += read(&tally.answered).saturating_sub(failed);
+            sum.bytes += read(&tally.bytes);
             sum.refused += read(&tally.refused);
             sum.dropped += read(&tally.too_large) + failed;
         }
@@ -119,6 +138,7 @@ impl DatagramProtocol for Echo {
             return count(&self.tally.too_large);
         }
         count(&self.tally.answered);
+        add(&self.tally.bytes, data.len());
         transport.send_to(data, addr);
     }
 
@@ -129,9 +149,16 @@ impl DatagramProtocol for Echo {
     }
 }
 
-/// One more; no other thread writes.
 fn count(counter: &AtomicU64) {
-    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    add(counter, 1);
+}
+
+/// So many more; no other thread writes.
+fn add(counter: &AtomicU64, n: usize) {
+    counter.store(
+        counter.load(Ordering::Relaxed) + n as u64,
+        Ordering::Relaxed,
+    );
 }
 
 /// Whether a datagram from `source` is not answered by the service at `own_port`.

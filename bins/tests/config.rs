@@ -6,15 +6,17 @@ use std::{net::SocketAddr, time::Duration};
 
 use garland_echod::{
     ByteSize,
-    settings::{Kind, LogFormat, LogLevel, Model, Pin, Settings},
+    settings::{Kind, Listener, LogFormat, LogLevel, Model, Pin, Settings},
 };
+
+mod admin_keys;
+mod spin_keys;
+mod udp_keys;
 
 /// A machine with room for the tests' loops, whatever it is that they run on.
 const CORES: usize = 4;
 
 /// The shortest file that is right.
-mod udp_keys;
-
 const MINIMAL: &str = "[[service]]\nkind = \"tcp-echo\"\n";
 
 fn parse(text: &str, sets: &[&str]) -> Result<Settings, String> {
@@ -51,6 +53,10 @@ fn refused_key(line: &str, expected: &str) {
     refused(&format!("{MINIMAL}{line}\n"), &[], expected);
 }
 
+fn listener(keys: &Listener) -> (u32, bool, usize) {
+    (keys.backlog, keys.nodelay, keys.max_connections)
+}
+
 fn echo(settings: &Settings) -> &garland_echod::settings::TcpEcho {
     match &settings.services[0].kind {
         Kind::TcpEcho(echo) => echo,
@@ -63,7 +69,8 @@ fn minimal_file_has_the_defaults_of_the_contract() {
     let settings = accepted(MINIMAL, &[]);
     assert_eq!(settings.runtime.loops, None);
     assert_eq!(settings.runtime.pin, Pin::Auto);
-    assert!(settings.runtime.steal);
+    assert!(settings.runtime.steal && settings.runtime.rescue);
+    assert_eq!(settings.admin, None);
     assert_eq!(settings.runtime.file_limit, None);
     assert_eq!(settings.shutdown.grace, Duration::from_secs(10));
     assert_eq!(settings.log.level, LogLevel::Info);
@@ -75,10 +82,7 @@ fn minimal_file_has_the_defaults_of_the_contract() {
         [SocketAddr::from(([127, 0, 0, 1], 7007))]
     );
     let echo = echo(&settings);
-    assert_eq!(
-        (echo.backlog, echo.nodelay, echo.max_connections),
-        (1024, true, 100_000)
-    );
+    assert_eq!(listener(&echo.listener), (1024, true, 100_000));
     assert_eq!(
         (echo.idle_timeout, echo.high_water),
         (None, ByteSize(65_536))
@@ -120,6 +124,7 @@ model = "task"
         (settings.runtime.steal, settings.runtime.file_limit),
         (false, Some(4096))
     );
+    assert!(!settings.runtime.rescue);
     assert_eq!(settings.shutdown.grace, Duration::from_secs(90));
     assert_eq!(
         (settings.log.level, settings.log.format),
@@ -127,10 +132,7 @@ model = "task"
     );
     assert_eq!(settings.services[0].bind.len(), 3);
     let echo = echo(&settings);
-    assert_eq!(
-        (echo.backlog, echo.nodelay, echo.max_connections),
-        (1, false, 10_000_000)
-    );
+    assert_eq!(listener(&echo.listener), (1, false, 10_000_000));
     assert_eq!(echo.idle_timeout, Some(Duration::from_millis(250)));
     assert_eq!(
         (echo.high_water, echo.model),
@@ -163,6 +165,10 @@ fn runtime_out_of_range_is_refused_at_its_value() {
     refused_line(
         "runtime.steal = 1",
         "echo.toml:1:17: steal = 1 is not allowed: give true or false",
+    );
+    refused_line(
+        "runtime.rescue = \"on\"",
+        "echo.toml:1:18: rescue = \"on\" is not allowed: give true or false",
     );
     refused_line(
         "runtime.file_limit = 63",
@@ -289,30 +295,12 @@ fn unknown_keys_are_errors_with_a_proposal() {
     refused_line(
         "[services]",
         "echo.toml:1:2: unknown key \"services\": did you mean \"service\"? Allowed are runtime, \
-         shutdown, log, service",
+         shutdown, log, admin, service",
     );
     refused_key(
         "nodeley = true",
         "echo.toml:3:1: unknown key \"nodeley\": did you mean \"nodelay\"? Allowed are kind, name, bind, \
          backlog, nodelay, max_connections, idle_timeout, high_water, model",
-    );
-}
-
-#[test]
-fn what_is_not_there_yet_is_refused_as_such() {
-    refused_line(
-        "runtime.rescue = true",
-        "echo.toml:1:18: rescue = true is not allowed: give false: rescuing stuck loops is not yet \
-         supported",
-    );
-    refused_line(
-        "[admin]\nbind = \"127.0.0.1:9107\"",
-        "echo.toml:1:2: admin is not yet supported: leave it out",
-    );
-    refused(
-        "[[service]]\nbatch = 1\nkind = \"tcp-spin\"\n",
-        &[],
-        "echo.toml:3:8: kind = \"tcp-spin\" is not yet supported: give \"tcp-echo\" or \"udp-echo\"",
     );
 }
 
@@ -341,12 +329,12 @@ fn service_must_be_there_and_have_a_kind() {
     refused(
         "\n[[service]]\nname = \"a\"\n",
         &[],
-        "echo.toml:2:1: the service has no kind: give \"tcp-echo\" or \"udp-echo\"",
+        "echo.toml:2:1: the service has no kind: give \"tcp-echo\", \"udp-echo\" or \"tcp-spin\"",
     );
     refused(
         "[[service]]\nkind = \"http\"\n",
         &[],
-        "echo.toml:2:8: kind = \"http\" is not allowed: give \"tcp-echo\" or \"udp-echo\"",
+        "echo.toml:2:8: kind = \"http\" is not allowed: give \"tcp-echo\", \"udp-echo\" or \"tcp-spin\"",
     );
 }
 
@@ -475,7 +463,7 @@ fn set_lays_values_over_the_file() {
     let echo = echo(&settings);
     assert_eq!(echo.idle_timeout, Some(Duration::from_secs(60)));
     assert_eq!(
-        (echo.nodelay, echo.backlog),
+        (echo.listener.nodelay, echo.listener.backlog),
         (false, 8),
         "the last one of a key counts"
     );
@@ -521,10 +509,7 @@ fn set_errors_name_the_argument() {
             "service.a.kind.x.y=1",
             "cannot look for \"x\" inside \"tcp-echo\"",
         ),
-        (
-            "admin.bind=127.0.0.1:0",
-            "admin is not yet supported: leave it out",
-        ),
+        ("admin.port=1", "unknown key \"port\": allowed are bind"),
     ] {
         let text = "[[service]]\nname = \"a\"\nkind = \"tcp-echo\"\n";
         refused(text, &[set], &format!("--set {set}: {message}"));

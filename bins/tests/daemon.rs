@@ -14,12 +14,16 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Longest wait for anything: far more than a loaded machine needs, far less than a hung build.
-const LIMIT: Duration = Duration::from_secs(30);
-/// Both services of `configs/echo.toml`: one per model.
+mod admin;
+mod spin;
 mod udp;
 
+/// Longest wait for anything: far more than a loaded machine needs, far less than a hung build.
+const LIMIT: Duration = Duration::from_secs(30);
+/// Both TCP services of `configs/echo.toml`: one per model.
 const SERVICES: [&str; 2] = ["protocol-echo", "task-echo"];
+/// All services of that file.
+const SERVICES_ALL: [&str; 3] = ["protocol-echo", "task-echo", "udp-echo"];
 
 /// A running `echod`; killed when a test ends before it did.
 struct Daemon {
@@ -30,23 +34,28 @@ struct Daemon {
 
 impl Daemon {
     fn spawn(sets: &[&str]) -> Daemon {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_echod"));
-        command
-            .arg("-c")
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/echo.toml"));
-        let quiet = ["runtime.loops=2", "runtime.pin=false", "log.level=debug"];
-        let names = SERVICES.into_iter().chain(["udp-echo"]);
-        let ports: Vec<String> = names
-            .map(|name| format!("service.{name}.bind=127.0.0.1:0"))
-            .collect();
-        for set in quiet
+        Daemon::spawn_from("echo.toml", &SERVICES_ALL, sets)
+    }
+
+    /// One that runs a shipped file with these services, and an admin port.
+    fn spawn_from(file: &str, services: &[&str], sets: &[&str]) -> Daemon {
+        let ports = services
             .iter()
-            .copied()
-            .chain(ports.iter().map(String::as_str))
-        {
-            command.args(["--set", set]);
-        }
-        for set in sets {
+            .map(|name| format!("service.{name}.bind=127.0.0.1:0"));
+        let ports: Vec<String> = ports.collect();
+        let mut all = vec!["admin.bind=127.0.0.1:0"];
+        all.extend(ports.iter().map(String::as_str));
+        all.extend(sets);
+        Daemon::spawn_bare(file, &all)
+    }
+
+    /// One that runs a shipped file as it is, but for these settings.
+    fn spawn_bare(file: &str, sets: &[&str]) -> Daemon {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_echod"));
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs");
+        command.arg("-c").arg(format!("{folder}/{file}"));
+        let quiet = ["runtime.loops=2", "runtime.pin=false", "log.level=debug"];
+        for set in quiet.iter().chain(sets) {
             command.args(["--set", set]);
         }
         let mut child = command
@@ -80,6 +89,16 @@ impl Daemon {
 
     #[track_caller]
     fn wait_for_line(&mut self, start: &str) -> String {
+        self.wait_for(start, |line| line.starts_with(start))
+    }
+
+    #[track_caller]
+    fn wait_for_text(&mut self, part: &str) -> String {
+        self.wait_for(part, |line| line.contains(part))
+    }
+
+    #[track_caller]
+    fn wait_for(&mut self, what: &str, is_it: impl Fn(&str) -> bool) -> String {
         let deadline = Instant::now() + LIMIT;
         loop {
             match self
@@ -88,11 +107,11 @@ impl Daemon {
             {
                 Ok(line) => {
                     self.seen.push(line.clone());
-                    if line.starts_with(start) {
+                    if is_it(&line) {
                         return line;
                     }
                 }
-                Err(error) => panic!("no line {start:?} ({error}); echod said {:#?}", self.seen),
+                Err(error) => panic!("no line {what:?} ({error}); echod said {:#?}", self.seen),
             }
         }
     }
@@ -109,7 +128,12 @@ impl Daemon {
         let (address, loops) = line
             .split_once(' ')
             .expect("the loops stand behind the address");
-        assert_eq!(loops, "(2 loops)");
+        let expected = if service == "admin" {
+            "(no loop)"
+        } else {
+            "(2 loops)"
+        };
+        assert_eq!(loops, expected);
         address.parse().expect("an address is announced as one")
     }
 

@@ -58,7 +58,12 @@ fn shipped_files_load_and_explain_every_key() {
             );
         }
     }
-    for expected in ["echo.toml", "tcp-echo.toml", "udp-echo.toml"] {
+    for expected in [
+        "echo.toml",
+        "tcp-echo.toml",
+        "udp-echo.toml",
+        "tcp-spin.toml",
+    ] {
         assert!(
             names.iter().any(|name| name == expected),
             "{expected} is missing in {names:?}"
@@ -68,7 +73,7 @@ fn shipped_files_load_and_explain_every_key() {
 
 #[test]
 fn reference_files_show_the_defaults() {
-    for kind in ["tcp-echo", "udp-echo"] {
+    for kind in ["tcp-echo", "udp-echo", "tcp-spin"] {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../configs/{kind}.toml"));
         let text = fs::read_to_string(file).expect("the reference file is shipped");
         assert_eq!(
