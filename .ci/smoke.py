@@ -19,10 +19,13 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
+import urllib.request
 
 CONFIG = "configs/echo.toml"
 SERVICES = ["protocol-echo", "task-echo"]
 LISTENING = re.compile(r"listening (\S+) tcp 127\.0\.0\.1:(\d+)")
+OPEN_METRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 START_S = 20  # a loaded machine starts slowly, a broken daemon never
 STOP_S = 20  # twice the grace period
 CLIENT_S = 120  # 64 MiB there and back take under a second on an idle machine
@@ -37,7 +40,8 @@ class Daemon:
     """One echod, from its start to its exit code."""
 
     def __init__(self, echod):
-        binds = [f"--set=service.{name}.bind=127.0.0.1:0" for name in SERVICES]
+        binds = [f"--set=service.{name}.bind=127.0.0.1:0" for name in [*SERVICES, "udp-echo"]]
+        binds.append("--set=admin.bind=127.0.0.1:0")
         self.child = subprocess.Popen(
             [echod, "--config", CONFIG, *binds], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
@@ -53,7 +57,7 @@ class Daemon:
     def ports(self):
         """Waits until every service says where it listens."""
         found, until = {}, time.monotonic() + START_S
-        while set(found) != set(SERVICES):
+        while set(found) != {*SERVICES, "admin"}:
             try:
                 line = self.lines.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:
@@ -145,6 +149,31 @@ def drive(loadgen, port):
     run(command + ["--duration=2s", "--verify=full", "--quiet"], [0])
 
 
+def get(port, path):
+    """One answer of the admin port: status, content type, text."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=CLIENT_S) as answer:
+            return answer.status, answer.headers["Content-Type"], answer.read().decode()
+    except urllib.error.HTTPError as refusal:
+        return refusal.code, refusal.headers["Content-Type"], refusal.read().decode()
+    except OSError as error:
+        raise Failed(f"{path}: {error!r}") from error
+
+
+def metrics(port):
+    """After the traffic: health, and metrics that have counted it."""
+    for path, expected in [("/live", 200), ("/ready", 200), ("/nothing", 404)]:
+        if get(port, path)[0] != expected:
+            raise Failed(f"{path} answered {get(port, path)}, not {expected}")
+    status, kind, text = get(port, "/metrics")
+    if (status, kind) != (200, OPEN_METRICS) or not text.endswith("\n# EOF\n"):
+        raise Failed(f"/metrics answered {status}, {kind!r}, and ends with {text[-80:]!r}")
+    samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    for start in ["garland_loop_turns_total{", *(f'echod_answered_bytes_total{{service="{name}"' for name in SERVICES)]:
+        if sum(float(value) for name, value in samples.items() if name.startswith(start)) <= 0:
+            raise Failed(f"nothing was counted in {start}")
+
+
 def demo(loadgen):
     """loadgen's own server; the demo ends with 0 whatever it measured, so what it complains of is read too."""
     with tempfile.TemporaryFile("w+") as complaints:
@@ -160,14 +189,16 @@ def main(folder):
     checks = [("check-config", lambda: check_config(echod))]
     daemon = Daemon(echod)
     try:
-        for service, port in daemon.ports().items():
+        ports = daemon.ports()
+        admin = ports.pop("admin")
+        for service, port in ports.items():
             checks += [
                 (f"{service}: half-close", lambda port=port: half_close(port)),
                 (f"{service}: nc -N, 64 MiB", lambda port=port: through(["nc", "-N", "127.0.0.1", str(port)], 64 * MIB)),
                 (f"{service}: socat", lambda port=port: through(["socat", "-t60", "-", f"TCP:127.0.0.1:{port}"], 3 * MIB)),
                 (f"{service}: loadgen run", lambda port=port: drive(loadgen, port)),
             ]
-        checks += [("SIGTERM", daemon.stop), ("loadgen demo", lambda: demo(loadgen))]
+        checks += [("metrics", lambda: metrics(admin)), ("SIGTERM", daemon.stop), ("loadgen demo", lambda: demo(loadgen))]
         for name, check in checks:
             start = time.monotonic()
             print(f"  {name}", flush=True)
