@@ -7,15 +7,61 @@
 //!
 //! A connection that has begun never moves (MC-07).
 //!
-//! What it knows of the loops it is told: nothing is counted here, and nothing moved.
+//! Connections are counted by the server, and moved by its listeners.
+
+use std::sync::Arc;
+
+use crossbeam_utils::CachePadded;
+
+use crate::atomics::{AtomicU64, Ordering};
+use crate::net::server::ServerCore;
 
 /// How many connections more a loop may have than another: one, and this part of the other's, in percent. Giving away
 /// costs a wake-up, so a difference that nobody feels is left alone.
 const SLACK_PERCENT: u64 = 12;
 
+/// What one loop has of a server. Counted by reference, for each loop apart.
+#[derive(Debug)]
+pub(crate) struct Share {
+    pub(super) core: Arc<ServerCore>,
+    /// Connections open. Written by any loop, a plain count; read by those that accept.
+    pub(super) open: CachePadded<AtomicU64>,
+}
+
+/// The shares of all loops that a server has connections on.
+#[derive(Debug)]
+pub(crate) struct Shares(Box<[Arc<Share>]>);
+
+impl Shares {
+    pub(crate) fn new(core: &Arc<ServerCore>, loops: usize) -> Self {
+        let share = |_| {
+            Arc::new(Share {
+                core: Arc::clone(core),
+                open: CachePadded::default(),
+            })
+        };
+        Shares((0..loops).map(share).collect())
+    }
+
+    /// A server of one loop has one share, whatever the number of that loop.
+    pub(crate) fn of(&self, id: usize) -> &Arc<Share> {
+        &self.0[id % self.0.len()]
+    }
+
+    /// S11: the loop that should have the connection which loop `here` has accepted and counted; `None` if it may
+    /// keep it.
+    pub(crate) fn better_home(&self, here: usize, rng: &mut fastrand::Rng) -> Option<usize> {
+        let is_balancing = self.0.len() > 1 && self.0[0].core.is_balancing;
+        let load = |id: usize| self.0[id].open.load(Ordering::Relaxed);
+        is_balancing
+            .then(|| better_home(here, self.0.len(), load, rng))
+            .flatten()
+    }
+}
+
 /// The loop that should have the connection which `here` has accepted and counted as its own; `None` if it may keep it.
 /// `load` says how many connections a loop has; an old value places one connection less well.
-pub(crate) fn better_home(
+fn better_home(
     here: usize,
     loops: usize,
     load: impl Fn(usize) -> u64,

@@ -14,7 +14,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crossbeam_utils::CachePadded;
 use event_listener::{Event, EventListener, Listener};
 
 use crate::atomics::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -22,7 +21,7 @@ use crate::error::NetError;
 use crate::net::accept::AcceptErrors;
 use crate::net::listen::{Bound, Common};
 use crate::net::name::SocketName;
-use crate::net::placement::better_home;
+use crate::net::placement::Share;
 
 /// A running server: one listener for each loop and address. Clones are the same server, on any
 /// thread.
@@ -283,7 +282,7 @@ pub(crate) struct ServerCore {
     handed_over: AtomicU64,
     taken_back: AtomicU64,
     /// Loops give connections to each other.
-    is_balancing: bool,
+    pub(super) is_balancing: bool,
     end_clients: ClientEnder,
     live: Mutex<Live>,
     /// Notified when the last listener or connection is gone, and by `close`.
@@ -524,45 +523,6 @@ impl Drop for Place {
         if self.is_limited {
             self.core.lock().reserved -= 1;
         }
-    }
-}
-
-/// What one loop has of a server. Counted by reference, for each loop apart.
-#[derive(Debug)]
-pub(crate) struct Share {
-    core: Arc<ServerCore>,
-    /// Connections open. Written by any loop, a plain count; read by those that accept.
-    open: CachePadded<AtomicU64>,
-}
-
-/// The shares of all loops that a server has connections on.
-#[derive(Debug)]
-pub(crate) struct Shares(Box<[Arc<Share>]>);
-
-impl Shares {
-    pub(crate) fn new(core: &Arc<ServerCore>, loops: usize) -> Self {
-        let share = |_| {
-            Arc::new(Share {
-                core: Arc::clone(core),
-                open: CachePadded::default(),
-            })
-        };
-        Shares((0..loops).map(share).collect())
-    }
-
-    /// A server of one loop has one share, whatever the number of that loop.
-    pub(crate) fn of(&self, id: usize) -> &Arc<Share> {
-        &self.0[id % self.0.len()]
-    }
-
-    /// S11: the loop that should have the connection which loop `here` has accepted and counted; `None` if it may
-    /// keep it.
-    pub(crate) fn better_home(&self, here: usize, rng: &mut fastrand::Rng) -> Option<usize> {
-        let is_balancing = self.0.len() > 1 && self.0[0].core.is_balancing;
-        let load = |id: usize| self.0[id].open.load(Ordering::Relaxed);
-        is_balancing
-            .then(|| better_home(here, self.0.len(), load, rng))
-            .flatten()
     }
 }
 
