@@ -111,11 +111,12 @@ impl Server {
     /// The server is closed, its runtime is, or the system refuses; then nothing listens.
     pub fn start_serving(&self) -> Result<(), NetError> {
         let (starters, _not_over) = self.core.begin_serving()?;
-        let started = starters.into_iter().try_for_each(|start| start(&self.core));
-        if started.is_err() {
-            self.close();
-        }
-        started
+        starters
+            .into_iter()
+            .try_for_each(|start| start(&self.core))
+            .inspect_err(|_| self.close())?;
+        self.core.listens();
+        Ok(())
     }
 
     /// Begins to listen if need be, and serves until the server is closed, by whomever, and its last
@@ -261,6 +262,8 @@ pub(crate) enum EndClients {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Bound,
+    /// Its listeners are on their way.
+    Starting,
     Serving,
     Closing,
 }
@@ -410,12 +413,22 @@ impl ServerCore {
         let mut live = self.lock();
         let starters = match live.phase {
             Phase::Bound => std::mem::take(&mut live.starters),
-            Phase::Serving => Vec::new(),
+            Phase::Starting | Phase::Serving => Vec::new(),
             Phase::Closing => return Err(self.misused("the server is closed; make a new one")),
         };
-        live.phase = Phase::Serving;
+        if live.phase == Phase::Bound {
+            live.phase = Phase::Starting;
+        }
         live.listeners += 1;
         Ok((starters, ListenerGuard(Arc::clone(self))))
+    }
+
+    /// The listeners are there.
+    fn listens(&self) {
+        let mut live = self.lock();
+        if live.phase == Phase::Starting {
+            live.phase = Phase::Serving;
+        }
     }
 
     fn misused(&self, what: &'static str) -> NetError {

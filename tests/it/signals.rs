@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use garland::{Builder, LocalLoop, Pin, Runtime};
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::Signal;
 
 use crate::sockets::is_alone;
 use crate::support::{LIMIT, Trace, background, end, end_background, join, lent, run};
@@ -23,8 +23,10 @@ const USR2: i32 = Signal::USR2.as_raw();
 const HUP: i32 = Signal::HUP.as_raw();
 const TERM: i32 = Signal::TERM.as_raw();
 
+/// To this very thread, which has handled it when this returns: two signals to the process may be one if
+/// the thread that is to take them is late.
 pub(crate) fn send(signal: Signal) {
-    kill_process(getpid(), signal).expect("a process may signal itself");
+    signal_hook::low_level::raise(signal.as_raw()).expect("a process may signal itself");
 }
 
 fn counter() -> (Rc<Cell<u32>>, impl FnMut() + 'static) {
