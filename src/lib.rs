@@ -124,7 +124,7 @@ pub use crate::runtime::{
 };
 pub use crate::signal::{Signal, ctrl_c};
 pub use crate::streams::{
-    ReadError, StreamReader, StreamWriter, open_connection, open_unix_connection,
+    ReadError, StreamReader, StreamWriter, open_connection, open_unix_connection, start_server,
 };
 pub use crate::task::info::TaskInfo;
 pub use crate::task::join::{CancelHandle, CancelOnDrop, JoinError, JoinHandle, TaskId};

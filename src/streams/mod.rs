@@ -1,6 +1,6 @@
 //! L6: connections read and written in order by a task: asyncio's streams.
 //!
-//! [`open_connection`] and [`start_server`](crate::LoopHandle::start_server) give a [`StreamReader`]
+//! [`open_connection`] and [`start_server`] give a [`StreamReader`]
 //! and a [`StreamWriter`] over a protocol and its transport. So they are loop-bound like those: `!Send`,
 //! no lock, and a handler may share an `Rc` with its neighbours. Tasks that may move to another loop
 //! use [`TcpStream`](crate::TcpStream).
@@ -26,5 +26,5 @@ pub(crate) mod writer;
 
 pub use crate::streams::error::ReadError;
 pub use crate::streams::reader::StreamReader;
-pub use crate::streams::serve::{open_connection, open_unix_connection};
+pub use crate::streams::serve::{open_connection, open_unix_connection, start_server};
 pub use crate::streams::writer::StreamWriter;

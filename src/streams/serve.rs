@@ -87,6 +87,39 @@ pub async fn open_unix_connection(
     Ok(ends(&transport, link))
 }
 
+/// [`LocalLoop::start_server`] on the loop that runs on this thread.
+///
+/// # Errors
+/// An address that cannot be bound; then nothing listens.
+///
+/// # Panics
+/// Outside a loop.
+///
+/// ```
+/// # let runtime = garland::Builder::new().loops(1).build()?;
+/// runtime.block_on(async {
+///     let listen: garland::ListenOptions = "127.0.0.1:0".parse().expect("an address");
+///     let server = garland::start_server(listen, async |mut reader, writer| {
+///         writer.write(&reader.readline().await?);
+///         Ok(())
+///     })?;
+///     let (mut reader, writer) = garland::open_connection(server.local_addr()).await?;
+///     writer.write(b"hello\n");
+///     assert_eq!(reader.readline().await?, b"hello\n");
+///     Ok::<(), std::io::Error>(())
+/// })??;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[track_caller]
+pub fn start_server<C>(listen: impl Into<ListenOptions>, callback: C) -> Result<Server, NetError>
+where
+    C: AsyncFn(StreamReader, StreamWriter) -> io::Result<()> + 'static,
+{
+    let local = LocalLoop::current();
+    let local = local.expect("start_server() is called inside a loop; elsewhere use a LoopHandle");
+    local.start_server(listen, callback)
+}
+
 impl LocalLoop {
     /// Serves TCP on this loop alone, in tasks that stay on it: `callback` is called for each
     /// connection and its future becomes a loop-bound task. It may capture an `Rc`.

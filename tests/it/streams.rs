@@ -12,7 +12,7 @@ use futures_lite::future::poll_once;
 use futures_lite::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, StreamExt};
 use garland::{
     ListenOptions, LocalLoop, LoopHandle, StreamReader, StreamWriter, WriteLimits, open_connection,
-    open_unix_connection, yield_now,
+    open_unix_connection, start_server, yield_now,
 };
 
 use crate::sockets::{
@@ -135,6 +135,35 @@ fn strm_01_a_local_server_and_a_client_share_an_rc() {
         })
         .expect("the server answers");
         assert_eq!(*seen.borrow(), [b"hello\n"]);
+        finish_lent(runtime);
+    }
+}
+
+#[test]
+fn strm_01_start_server_serves_on_the_loop_that_calls_it_and_on_no_thread_without_one() {
+    for loops in [1, 2, 4] {
+        let runtime = lent(loops);
+        let last = runtime.handle().on(loops - 1);
+        let home = last.id().index();
+        let made = last.spawn_on(move || async move {
+            start_server(any_port(), async move |_reader, writer: StreamWriter| {
+                let here = LocalLoop::current().expect("in a task").id().index();
+                assert_eq!(here, home, "a stream stays on its loop");
+                writer.write(here.to_string().as_bytes());
+                Ok(())
+            })
+        });
+        run(&runtime, async {
+            let server = made.await.expect("no panic").expect("a free port exists");
+            for _ in 0..8 {
+                let (mut reader, _writer) = open_connection(server.local_addr()).await?;
+                assert_eq!(reader.read_to_end().await?, home.to_string().as_bytes());
+            }
+            Ok::<(), std::io::Error>(())
+        })
+        .expect("the server answers");
+        let outside = std::panic::catch_unwind(|| start_server(any_port(), async |_, _| Ok(())));
+        assert!(outside.is_err(), "no loop runs on this thread");
         finish_lent(runtime);
     }
 }
