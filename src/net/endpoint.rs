@@ -5,8 +5,9 @@
 //! (MC-10).
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{AddrParseError, IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::str::FromStr;
 
 use crate::error::NetError;
 use crate::net::batch::BATCH_MAX;
@@ -216,6 +217,22 @@ impl Default for EndpointOptions {
 impl From<SocketAddr> for EndpointOptions {
     fn from(addr: SocketAddr) -> Self {
         EndpointOptions::new().local(addr)
+    }
+}
+
+/// A local host and port: `([127, 0, 0, 1], 0)`.
+impl<I: Into<IpAddr>> From<(I, u16)> for EndpointOptions {
+    fn from(local: (I, u16)) -> Self {
+        EndpointOptions::from(SocketAddr::from(local))
+    }
+}
+
+/// A local address alone, as in `127.0.0.1:0`.
+impl FromStr for EndpointOptions {
+    type Err = AddrParseError;
+
+    fn from_str(addr: &str) -> Result<Self, AddrParseError> {
+        addr.parse::<SocketAddr>().map(EndpointOptions::from)
     }
 }
 

@@ -72,6 +72,22 @@ fn udp_02_what_cannot_be_opened_says_why() {
 }
 
 #[test]
+fn udp_02_a_local_address_alone_is_enough() {
+    let runtime = lent(1);
+    let log = Log::default();
+    let spelled: EndpointOptions = "127.0.0.1:0".parse().expect("an address");
+    let paired = EndpointOptions::from(([127, 0, 0, 1], 0));
+    for options in [spelled, paired, localhost().into()] {
+        let transport = endpoint(&runtime, options, Recorder::silent(&log));
+        assert_eq!(transport.local_addr().ip(), localhost().ip());
+        assert_ne!(transport.local_addr().port(), 0);
+        assert_eq!(transport.peer_addr(), None);
+    }
+    assert!("localhost:0".parse::<EndpointOptions>().is_err());
+    finish_lent(runtime);
+}
+
+#[test]
 fn udp_02_a_given_socket_is_used_as_it_is() {
     let runtime = lent(1);
     let log = Log::default();
