@@ -127,12 +127,13 @@ fn comb_15_what_fails_while_the_group_ends_is_collected_in_order() {
     let outcome: Outcome<()> = run(
         &runtime,
         Group::scope(|group| async move {
-            group.spawn(async {
+            // Bound children: all three begin before the scope hears of the first failure.
+            group.spawn_local(async {
                 let _guard = PanicsInDrop;
                 pending().await
             }) as garland::GroupTask<()>;
-            group.spawn(async { Err::<(), _>("first") });
-            group.spawn(async { Err::<(), _>("second") });
+            group.spawn_local(async { Err::<(), _>("first") });
+            group.spawn_local(async { Err::<(), _>("second") });
             pending().await
         }),
     );
