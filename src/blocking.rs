@@ -42,6 +42,7 @@ use crate::runtime::{drop_payload, panic_text, spread};
 /// ```
 #[doc(alias = "to_thread")]
 #[doc(alias = "spawn_blocking")]
+#[track_caller]
 pub fn run_in_executor<F, T>(f: F) -> Blocking<T>
 where
     F: FnOnce() -> T + Send + 'static,

@@ -48,8 +48,10 @@ impl std::error::Error for LoopError {}
 pub enum FutError {
     /// A result was asked for before there was one, or set where there was an end already; or a
     /// [`TimeoutScope`](crate::TimeoutScope) was rescheduled that is not running.
+    #[doc(alias = "InvalidStateError")]
     InvalidState,
     /// It was cancelled, or its promise was dropped: there will be no result.
+    #[doc(alias = "CancelledError")]
     Cancelled,
     /// It belongs to another loop than the one that awaits it.
     OtherLoop,
@@ -58,7 +60,7 @@ pub enum FutError {
 impl fmt::Display for FutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            FutError::InvalidState => "not in this state",
+            FutError::InvalidState => "there is no result yet, or the end has come already",
             FutError::Cancelled => "the future was cancelled",
             FutError::OtherLoop => "the future belongs to another loop",
         })
@@ -223,6 +225,7 @@ impl From<NetError> for io::Error {
 
 /// The future given to [`timeout`](crate::timeout) was not complete in time, and was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(alias = "TimeoutError")]
 pub struct TimedOut {
     /// The time it was given.
     pub after: Duration,

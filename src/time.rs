@@ -171,6 +171,7 @@ const LONGEST_PERIOD: Duration = Duration::from_nanos(u64::MAX);
 /// assert_eq!(clock.elapsed(), Duration::from_secs(3));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[track_caller]
 pub fn interval(period: Duration) -> Interval {
     assert!(!period.is_zero(), "an interval has a period above zero");
     let period = period.min(LONGEST_PERIOD);

@@ -129,6 +129,7 @@ impl TimeoutScope {
     ///
     /// # Panics
     /// Outside a loop.
+    #[track_caller]
     pub fn new(delay: impl Into<Option<Duration>>) -> Self {
         let local = LocalLoop::current();
         let now = local.expect("a timeout is made inside a loop").time();

@@ -20,7 +20,8 @@ pub enum When {
     /// One has ended, in whatever way.
     #[doc(alias = "FIRST_COMPLETED")]
     FirstCompleted,
-    /// One has panicked, or all have ended. A task that was cancelled has not failed.
+    /// One has panicked, or all have ended. A task that was cancelled has not failed, and an `Err` is a
+    /// result as any other: for that there is [`try_gather`](crate::try_gather).
     #[doc(alias = "FIRST_EXCEPTION")]
     FirstFailure,
 }
@@ -54,6 +55,7 @@ pub enum When {
 /// })?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[track_caller]
 pub fn wait<T>(
     handles: impl IntoIterator<Item = JoinHandle<T>>,
     limit: impl Into<Option<Duration>>,

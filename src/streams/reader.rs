@@ -173,6 +173,7 @@ impl StreamReader {
     ///
     /// # Panics
     /// If it is zero.
+    #[track_caller]
     pub fn set_limit(&mut self, limit: usize) {
         assert!(limit > 0, "a reader's limit is above zero");
         self.link.set_limit(limit);

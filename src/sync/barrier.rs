@@ -42,6 +42,7 @@ struct State {
 
 /// The barrier was reset or aborted while the task waited, or has been aborted before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[doc(alias = "BrokenBarrierError")]
 pub struct BrokenBarrier;
 
 impl Barrier {
@@ -49,6 +50,7 @@ impl Barrier {
     ///
     /// # Panics
     /// If `parties` is zero.
+    #[track_caller]
     pub fn new(parties: usize) -> Self {
         assert!(parties > 0, "a barrier is for one at least");
         Barrier {

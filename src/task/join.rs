@@ -32,6 +32,7 @@ impl fmt::Display for TaskId {
 /// Why a task has no result.
 pub enum JoinError {
     /// It was cancelled, by [`JoinHandle::cancel`] or because its runtime was shut down.
+    #[doc(alias = "CancelledError")]
     Cancelled,
     /// It panicked; this is what it panicked with.
     Panicked(Box<dyn Any + Send>),
