@@ -227,6 +227,9 @@ impl Runtime {
     /// runtime ends; a second one, at any time from then on and whatever the loops are doing, ends the
     /// process at once.
     ///
+    /// A program with a [handler](LocalLoop::add_signal_handler) of its own for this signal uses `run`:
+    /// here it would be called, and `main` dropped all the same.
+    ///
     /// # Errors
     /// [`LoopError::Interrupted`] after Ctrl-C; else as for [`block_on`](Runtime::block_on). If the
     /// signal cannot be caught, the log says so and `main` runs without it.

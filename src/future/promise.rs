@@ -213,8 +213,8 @@ impl<T> LoopFuture<T> {
         Ok(T::clone(&result))
     }
 
-    /// Has `callback` called once it has ended, as by [`LocalLoop::call_soon`]; if it has, at once.
-    /// On a loop that is closed `callback` is dropped.
+    /// Schedules `callback`, as by [`LocalLoop::call_soon`], once it has ended; if it has ended already,
+    /// now. The callback never runs inside this call. On a loop that is closed `callback` is dropped.
     pub fn add_done_callback(&self, callback: impl FnOnce(&LoopFuture<T>) + 'static) -> DoneCallback
     where
         T: 'static,

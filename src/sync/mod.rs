@@ -1,4 +1,4 @@
-//! L0: locks, events and queues for tasks, re-exported where a kept crate has the semantics.
+//! Locks, events and queues for tasks (layer L0), re-exported where a kept crate has the semantics.
 //!
 //! asyncio's primitives belong to the loop that first waited on them. These do not: each is `Send` and
 //! `Sync`, and tasks of any loop, movable or not, and threads that block on a future may meet at one.
