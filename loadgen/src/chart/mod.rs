@@ -2,7 +2,7 @@
 //! inside a page, without a library, a script or a font of their own.
 //!
 //! [`svg`] writes elements, [`scale`] places values and chooses ticks, [`percentiles`] draws how
-//! latency is distributed, [`timeline`] how it went. A picture has no colours of its own: [`STYLE`]
+//! latency is distributed, [`mod@timeline`] how it went. A picture has no colours of its own: [`STYLE`]
 //! gives them, for light and dark, to files and pages alike. Pure.
 
 mod percentiles;

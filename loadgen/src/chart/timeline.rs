@@ -51,7 +51,8 @@ pub(crate) fn draw(record: &RunRecord, size: Size) -> String {
     };
     let asked = record.plan.open.as_ref().map(|open| open.rate);
     let frame = Frame::new(&series, (last.from + last.span).as_secs_f64(), asked, size);
-    frame.grid(&mut svg);
+    let is_answered = series.iter().any(|interval| interval.max > 0);
+    frame.grid(&mut svg, is_answered);
     frame.warm_up(&mut svg, &series);
     for (class, value) in LINES {
         for run in answered_runs(&series) {
@@ -108,7 +109,8 @@ impl Frame {
             .at((interval.from + interval.span / 2).as_secs_f64())
     }
 
-    fn grid(&self, svg: &mut Svg) {
+    /// Axes and names; those of the latency only when there is one.
+    fn grid(&self, svg: &mut Svg, is_answered: bool) {
         let [middle, rate_top, floor] = self.edges;
         let right = self.size.width - RIGHT;
         let mut x = LEFT;
@@ -117,10 +119,11 @@ impl Frame {
             svg.text("", Anchor::Start, (x + 26.0, 37.0), class);
             x += 70.0;
         }
-        for nanos in self.latency.ticks(((middle - TOP) / 28.0) as usize) {
-            let y = self.latency.at(nanos);
-            svg.line("grid", (LEFT, y), (right, y));
-            svg.text("", Anchor::End, (LEFT - 8.0, y + 4.0), &tick(nanos));
+        if is_answered {
+            self.latency_grid(svg);
+        } else {
+            let at = ((LEFT + right) / 2.0, (TOP + middle) / 2.0);
+            svg.text("", Anchor::Middle, at, "no request was answered");
         }
         svg.text("title", Anchor::Start, (8.0, rate_top - 14.0), "Rate");
         svg.text(
@@ -149,6 +152,16 @@ impl Frame {
             ((LEFT + right) / 2.0, floor + 36.0),
             words,
         );
+    }
+
+    fn latency_grid(&self, svg: &mut Svg) {
+        let [middle, _, _] = self.edges;
+        let right = self.size.width - RIGHT;
+        for nanos in self.latency.ticks(((middle - TOP) / 28.0) as usize) {
+            let y = self.latency.at(nanos);
+            svg.line("grid", (LEFT, y), (right, y));
+            svg.text("", Anchor::End, (LEFT - 8.0, y + 4.0), &tick(nanos));
+        }
     }
 
     fn warm_up(&self, svg: &mut Svg, series: &[&IntervalSum]) {

@@ -6,7 +6,7 @@
 //! large enough to matter (`--least`). The second condition is no mercy: the noise of a machine that
 //! changes more slowly than a run lasts is in neither run, and only its user knows it.
 //!
-//! Runs that are not valid are not compared. [`text`] and [`page`] show the result.
+//! Runs that are not valid are not compared. [`text`] and [`mod@page`] show the result.
 
 mod page;
 mod text;

@@ -24,9 +24,7 @@ pub(crate) fn page(record: &RunRecord) -> String {
         tiles(record),
         html::section(
             "Latency",
-            "Both axes are logarithmic: further right are the slowest requests, the last point is \
-             the slowest of all. The result counts from the moment a request was due; the other \
-             curve, from the moment it was really sent, leaves out how long it had to wait for that.",
+            about_latency(record),
             &(html::picture(|size| chart::latency(record, size)) + &latency_table(record)),
         ),
         html::section(
@@ -78,6 +76,21 @@ fn verdict(record: &RunRecord) -> String {
         reasons.push(format!("{}: {asked} were asked for", why.words()));
     }
     html::banner(tone, words, &reasons)
+}
+
+fn about_latency(record: &RunRecord) -> &'static str {
+    match record.plan.open {
+        Some(_) => {
+            "Both axes are logarithmic: further right are the slowest requests, the last point is \
+             the slowest of all. The result counts from the moment a request was due; the other \
+             curve, from the moment it was really sent, leaves out how long it had to wait for that."
+        }
+        None => {
+            "Both axes are logarithmic: further right are the slowest requests, the last point is \
+             the slowest of all. In a closed loop a request is due when it is sent: while the \
+             target stalls nobody comes, and its stalls weigh less than they do for users."
+        }
+    }
 }
 
 fn tiles(record: &RunRecord) -> String {

@@ -1,4 +1,4 @@
-"""Reads the files of a run with tools that are not ours: HdrHistogram's Python package and jsonschema.
+"""Reads the files of a run with tools that are not ours: HdrHistogram's Python package, jsonschema, an XML parser.
 
 usage: foreign.py SCHEMA DIR...    ends with 1 and says what is wrong at the first disagreement
 """
@@ -8,6 +8,7 @@ import math
 import pathlib
 import re
 import sys
+from xml.etree import ElementTree
 
 import jsonschema
 from hdrh.histogram import HdrHistogram
@@ -110,6 +111,9 @@ def main(schema, folders):
         if samples["open"]:
             same_percentiles(sums["real-send"], record["summary"]["real"], "real-send")
         check_table(folder / "run.hgrm", sums[None])
+        for picture in ("latency.svg", "timeline.svg"):
+            root = ElementTree.parse(folder / picture).getroot()
+            check(root.tag.endswith("}svg") and len(root) > 20, f"{picture}: {root.tag} of {len(root)} elements")
         print(f"{folder.name}: {record['summary']['intended']['count']} requests agree")
 
 

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::support::{echo_server, fresh_folder, loadgen, run, skipped};
+use crate::support::{echo, echo_server, fresh_folder, loadgen, run, server, skipped};
 
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
 /// Whom the browser itself asks for time, updates and accounts.
@@ -176,5 +176,40 @@ fn page_is_one_file_that_refers_to_no_other() {
         links.iter().all(|link| link.starts_with("data:,")),
         "{links:?}"
     );
+    fs::remove_dir_all(&folder).expect("the folder is ours");
+}
+
+/// A server that takes everything and says nothing.
+#[test]
+fn run_without_an_answer_has_its_pictures_and_says_so() {
+    let folder = fresh_folder("unanswered");
+    let silent = server(|stream| {
+        echo(stream, |answer| {
+            answer.clear();
+            true
+        });
+    });
+    let options = [
+        "--connections",
+        "2",
+        "--warmup",
+        "0s",
+        "--duration",
+        "300ms",
+        "--interval",
+        "100ms",
+        "--drain",
+        "100ms",
+        "--out",
+        folder.to_str().expect("ASCII"),
+    ];
+    let ran = run(silent, &options);
+    assert_eq!(ran.code, Some(1), "{ran:#?}");
+    let page = fs::read_to_string(folder.join("report.html")).expect("it is there");
+    assert!(page.contains("Nothing was measured"), "{page}");
+    for picture in ["latency.svg", "timeline.svg"] {
+        let text = fs::read_to_string(folder.join(picture)).expect("it is there");
+        assert!(text.contains("no request was answered"), "{text}");
+    }
     fs::remove_dir_all(&folder).expect("the folder is ours");
 }
