@@ -118,6 +118,11 @@ fn invalid_short_and_unlike_runs_are_told() {
         ran.stdout.contains("note         the loads differ: "),
         "{ran:#?}"
     );
+    let closed = trusted(&measured(address, &folder, "c", &["--duration", "800ms"]));
+    let [mixed, both] = [&a, &closed].map(|first| compare(first, &closed, &[]));
+    // The rate of an open loop is what was asked for: no result.
+    assert!(!mixed.stdout.contains("\n  rate "), "{mixed:#?}");
+    assert!(both.stdout.contains("\n  rate "), "{both:#?}");
     let invalid = fs::read_to_string(&run)
         .expect("it is there")
         .replace("\"verdict\":\"valid\"", "\"verdict\":\"generator-bound\"");
