@@ -54,7 +54,7 @@ fn compare(a: &str, b: &str, more: &[&str]) -> Ran {
 #[test]
 fn run_does_not_differ_from_itself_and_a_slower_server_does() {
     let folder = fresh_folder("compare");
-    let options = ["--duration", "2s"];
+    let options = ["--duration", "3s"];
     let one = slow_server(Duration::from_millis(2));
     let two = slow_server(Duration::from_millis(20));
     let a = trusted(&measured(one, &folder, "a", &options));
@@ -104,21 +104,21 @@ fn invalid_short_and_unlike_runs_are_told() {
         address,
         &folder,
         "a",
-        &["--duration", "800ms", "--rate", "200"],
+        &["--duration", "1500ms", "--rate", "200"],
     );
     let a = trusted(&run);
     let b = trusted(&measured(
         address,
         &folder,
         "b",
-        &["--duration", "800ms", "--rate", "300"],
+        &["--duration", "1500ms", "--rate", "300"],
     ));
     let ran = compare(&a, &b, &[]);
     assert!(
         ran.stdout.contains("note         the loads differ: "),
         "{ran:#?}"
     );
-    let closed = trusted(&measured(address, &folder, "c", &["--duration", "800ms"]));
+    let closed = trusted(&measured(address, &folder, "c", &["--duration", "1500ms"]));
     let [mixed, both] = [&a, &closed].map(|first| compare(first, &closed, &[]));
     // The rate of an open loop is what was asked for: no result.
     assert!(!mixed.stdout.contains("\n  rate "), "{mixed:#?}");
