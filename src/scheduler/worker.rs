@@ -365,7 +365,6 @@ impl Worker {
         // enough to cost nothing among quick ones.
         let mut look_at_clock = 2;
         while let Some(next) = self.deque.pop() {
-            self.remote().pulse.beat();
             if self.debug.is_on.get() {
                 self.run_task_watched(next);
             } else {
