@@ -307,6 +307,13 @@ impl From<SocketAddr> for ListenOptions {
     }
 }
 
+/// An address and a port: `([127, 0, 0, 1], 7007)`.
+impl<I: Into<IpAddr>> From<(I, u16)> for ListenOptions {
+    fn from((host, port): (I, u16)) -> Self {
+        ListenOptions::new(SocketAddr::new(host.into(), port))
+    }
+}
+
 impl From<std::net::TcpListener> for ListenOptions {
     fn from(listener: std::net::TcpListener) -> Self {
         ListenOptions::socket(listener)
