@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail, ensure};
 
-use crate::serving::ANNOUNCEMENT;
+use crate::serving::{self, ANNOUNCEMENT, REFUSAL};
 use crate::usage;
 
 /// From the start of the process to its line with the port.
@@ -48,18 +48,21 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts `program`, waits until it listens and checks that it stays on `cpu`.
+    /// Starts `program` on `cpus`, waits until it listens and checks that it stays there.
     ///
     /// # Errors
-    /// When it cannot be started, says nothing for 10 s, dies, or is not pinned.
-    pub fn start(program: &Path, arguments: &[&str], cpu: usize) -> anyhow::Result<Self> {
-        let mut child = Command::new(program)
+    /// [`Refused`] when it says that it cannot run on this machine. Others when it cannot be
+    /// started, says nothing for 10 s, dies, or is not pinned.
+    pub fn start(program: &Path, arguments: &[&str], cpus: &[usize]) -> anyhow::Result<Self> {
+        let list: Vec<String> = cpus.iter().map(usize::to_string).collect();
+        let mut command = Command::new(program);
+        command
             .args(arguments)
-            .arg(format!("--cpu={cpu}"))
+            .arg(format!("--cpu={}", list.join(",")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
+            .stderr(Stdio::piped());
+        let mut child = spawn_on(cpus, command)
             .with_context(|| format!("cannot start {}", program.display()))?;
         let stdout = child.stdout.take().expect("stdout was asked to be a pipe");
         let stderr = child.stderr.take().expect("stderr was asked to be a pipe");
@@ -77,6 +80,9 @@ impl ServerProcess {
             Ok(line) => line.context("cannot read the server's stdout")?,
             Err(_) => bail!("no line on stdout within {START_LIMIT:?}"),
         };
+        if let Some(reason) = line.strip_prefix(REFUSAL) {
+            return Err(Refused(reason.trim().to_owned()).into());
+        }
         let Some(address) = line.strip_prefix(ANNOUNCEMENT) else {
             return Err(server.explain(anyhow!("the first line on stdout is {line:?}")));
         };
@@ -85,7 +91,7 @@ impl ServerProcess {
             .parse()
             .with_context(|| format!("bad line {line:?}"))?;
         server.descriptors = usage::open_descriptors(server.pid())?;
-        usage::check_pinned(server.pid(), cpu)?;
+        usage::check_pinned(server.pid(), cpus)?;
         Ok(server)
     }
 
@@ -194,6 +200,27 @@ impl fmt::Debug for ServerProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "server {} on {}", self.pid(), self.address)
     }
+}
+
+/// A server that cannot run on this machine, with its reason; no failure, but to be told.
+#[derive(Debug)]
+pub struct Refused(pub String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Starts it from a thread that is bound to `cpus`, so that programs are bound that cannot do it themselves.
+fn spawn_on(cpus: &[usize], mut command: Command) -> anyhow::Result<Child> {
+    let spawn = || {
+        serving::pin_to(cpus)?;
+        Ok(command.spawn()?)
+    };
+    thread::scope(|scope| scope.spawn(spawn).join()).expect("starting a program does not panic")
 }
 
 /// Runs a blocking reader on a thread, because a pipe has no read with a limit.

@@ -39,7 +39,9 @@ impl Spread {
         })
     }
 
-    fn text(spread: Option<Self>) -> String {
+    /// As it stands in tables; a dash for nothing.
+    #[must_use]
+    pub fn text(spread: Option<Self>) -> String {
         match spread {
             Some(Self {
                 median,

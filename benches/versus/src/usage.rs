@@ -67,19 +67,29 @@ impl Usage {
     }
 }
 
-/// Fails unless every thread of the process may run on `cpu` only.
+/// Fails unless every thread of the process may run on some of `cpus` only.
 ///
 /// # Errors
 /// Names the first thread that may run elsewhere.
-pub fn check_pinned(pid: u32, cpu: usize) -> anyhow::Result<()> {
+pub fn check_pinned(pid: u32, cpus: &[usize]) -> anyhow::Result<()> {
     for status in thread_statuses(pid)? {
         let allowed = field(&status, "Cpus_allowed_list:")?;
-        if allowed != cpu.to_string() {
+        if !listed(allowed)?.iter().all(|cpu| cpus.contains(cpu)) {
             let thread = field(&status, "Name:")?;
-            bail!("thread {thread:?} may run on CPUs {allowed}, the rules say {cpu} only");
+            bail!("thread {thread:?} may run on CPUs {allowed}, the rules say {cpus:?} only");
         }
     }
     Ok(())
+}
+
+/// The numbers in a list like `0-2,5`.
+fn listed(list: &str) -> anyhow::Result<Vec<usize>> {
+    let mut numbers = Vec::new();
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        numbers.extend(first.parse::<usize>()?..=last.parse()?);
+    }
+    Ok(numbers)
 }
 
 /// Memory of the process that is in RAM, in bytes.
@@ -167,7 +177,7 @@ mod tests {
     use std::fs;
     use std::time::Duration;
 
-    use crate::usage::{Usage, cpu_time, open_descriptors, resident_bytes};
+    use crate::usage::{Usage, cpu_time, listed, open_descriptors, resident_bytes};
 
     #[test]
     fn cpu_time_grows_by_what_was_burnt() {
@@ -194,6 +204,12 @@ mod tests {
             .collect();
         let with = open_descriptors(me).expect("this process exists");
         assert!(with >= files.len(), "{with}");
+    }
+
+    #[test]
+    fn lists_of_cpus_are_read() {
+        assert_eq!(listed("0-2,5").expect("a list"), [0, 1, 2, 5]);
+        assert!(listed("0-x").is_err());
     }
 
     #[test]

@@ -8,19 +8,108 @@ use std::thread;
 use std::time::Duration;
 
 use garland_versus::generator::{Generator, Load, LoadError};
+use garland_versus::hog;
 use garland_versus::measure::{self, Protocol, Shape, Traffic};
-use garland_versus::process::ServerProcess;
+use garland_versus::open_loop;
+use garland_versus::process::{Refused, ServerProcess};
+use garland_versus::skew;
+use garland_versus::trace::{COLUMNS, Request, Trace};
 
-/// Every server of this package, as its program and arguments.
+/// Every server of this package that echoes over TCP, as its program and arguments.
 const SERVERS: &[(&str, &[&str])] = &[
     (env!("CARGO_BIN_EXE_serve_mio"), &[]),
-    (env!("CARGO_BIN_EXE_serve_tokio"), &[]),
+    (env!("CARGO_BIN_EXE_serve_tokio"), &["multi-thread"]),
+    (env!("CARGO_BIN_EXE_serve_tokio"), &["per-core"]),
     (env!("CARGO_BIN_EXE_serve_garland"), &["callback"]),
     (env!("CARGO_BIN_EXE_serve_garland"), &["task"]),
+    (env!("CARGO_BIN_EXE_serve_garland"), &["lent"]),
+    #[cfg(feature = "peers")]
+    (env!("CARGO_BIN_EXE_serve_smol"), &[]),
+    #[cfg(feature = "peers")]
+    (env!("CARGO_BIN_EXE_serve_monoio"), &["epoll"]),
+    #[cfg(feature = "peers")]
+    (env!("CARGO_BIN_EXE_serve_monoio"), &["uring"]),
+    #[cfg(feature = "peers")]
+    (env!("CARGO_BIN_EXE_serve_glommio"), &[]),
+    #[cfg(feature = "peers")]
+    (env!("CARGO_BIN_EXE_serve_compio"), &[]),
 ];
 
-fn start((program, arguments): &(&str, &[&str])) -> ServerProcess {
-    ServerProcess::start(Path::new(program), arguments, 0).expect("it starts and pins itself")
+/// Those for datagrams.
+const UDP_SERVERS: &[(&str, &[&str])] = &[
+    (env!("CARGO_BIN_EXE_serve_udp"), &["mio"]),
+    (env!("CARGO_BIN_EXE_serve_udp"), &["mio-batch"]),
+    (env!("CARGO_BIN_EXE_serve_udp"), &["garland-callback"]),
+    (env!("CARGO_BIN_EXE_serve_udp"), &["garland-task"]),
+    (
+        env!("CARGO_BIN_EXE_serve_tokio"),
+        &["multi-thread", "--service=udp"],
+    ),
+    #[cfg(feature = "peers")]
+    (env!("CARGO_BIN_EXE_serve_smol"), &["--service=udp"]),
+    #[cfg(feature = "peers")]
+    (
+        env!("CARGO_BIN_EXE_serve_monoio"),
+        &["epoll", "--service=udp"],
+    ),
+    #[cfg(feature = "peers")]
+    (
+        env!("CARGO_BIN_EXE_serve_monoio"),
+        &["uring", "--service=udp"],
+    ),
+    #[cfg(feature = "peers")]
+    (env!("CARGO_BIN_EXE_serve_glommio"), &["--service=udp"]),
+    #[cfg(feature = "peers")]
+    (env!("CARGO_BIN_EXE_serve_compio"), &["--service=udp"]),
+];
+
+/// Those that work.
+const SPIN_SERVERS: &[(&str, &[&str])] = &[
+    (env!("CARGO_BIN_EXE_serve_oracle"), &[]),
+    (
+        env!("CARGO_BIN_EXE_serve_garland"),
+        &["task", "--service=spin"],
+    ),
+    (
+        env!("CARGO_BIN_EXE_serve_tokio"),
+        &["multi-thread", "--service=spin"],
+    ),
+    (
+        env!("CARGO_BIN_EXE_serve_tokio"),
+        &["per-core", "--service=spin"],
+    ),
+    #[cfg(feature = "peers")]
+    (env!("CARGO_BIN_EXE_serve_smol"), &["--service=spin"]),
+    #[cfg(feature = "peers")]
+    (
+        env!("CARGO_BIN_EXE_serve_monoio"),
+        &["epoll", "--service=spin"],
+    ),
+    #[cfg(feature = "peers")]
+    (
+        env!("CARGO_BIN_EXE_serve_monoio"),
+        &["uring", "--service=spin"],
+    ),
+    #[cfg(feature = "peers")]
+    (env!("CARGO_BIN_EXE_serve_glommio"), &["--service=spin"]),
+    #[cfg(feature = "peers")]
+    (env!("CARGO_BIN_EXE_serve_compio"), &["--service=spin"]),
+];
+
+/// Nothing if it says that it cannot run here: a kernel may refuse what some servers need.
+fn start((program, arguments): &(&str, &[&str])) -> Option<ServerProcess> {
+    start_on(program, arguments, &[0])
+}
+
+fn start_on(program: &str, arguments: &[&str], cpus: &[usize]) -> Option<ServerProcess> {
+    match ServerProcess::start(Path::new(program), arguments, cpus) {
+        Ok(server) => Some(server),
+        Err(error) if error.is::<Refused>() => {
+            eprintln!("left out: {program}: {error}");
+            None
+        }
+        Err(error) => panic!("{program} {arguments:?}: {error:#}"),
+    }
 }
 
 /// A server on a thread that serves one connection; the thread ends with that connection.
@@ -55,7 +144,9 @@ fn verdict(load: &Load) -> LoadError {
 #[test]
 fn every_server_echoes_every_byte_in_every_shape() {
     for server in SERVERS {
-        let mut process = start(server);
+        let Some(mut process) = start(server) else {
+            continue;
+        };
         for (connections, size) in [(1, 1), (3, 64), (200, 64), (2, 4096), (3, 1_000_003)] {
             let shape = Shape {
                 protocol: Protocol::Tcp,
@@ -73,15 +164,10 @@ fn every_server_echoes_every_byte_in_every_shape() {
 
 #[test]
 fn every_udp_server_echoes_every_byte() {
-    let program = Path::new(env!("CARGO_BIN_EXE_serve_udp"));
-    for server in [
-        "mio",
-        "mio-batch",
-        "tokio",
-        "garland-callback",
-        "garland-task",
-    ] {
-        let mut process = ServerProcess::start(program, &[server], 0).expect("it starts");
+    for server in UDP_SERVERS {
+        let Some(mut process) = start(server) else {
+            continue;
+        };
         for (connections, size) in [(1, 1), (64, 64), (2, 4096)] {
             let shape = Shape {
                 protocol: Protocol::Udp,
@@ -90,7 +176,7 @@ fn every_udp_server_echoes_every_byte() {
                 seconds: 0.1,
             };
             let window = measure::window(&mut process, "server", 0, &shape);
-            let window = window.unwrap_or_else(|error| panic!("{server} {shape:?}: {error:#}"));
+            let window = window.unwrap_or_else(|error| panic!("{server:?} {shape:?}: {error:#}"));
             assert!(window.requests > 0 && window.cpu_ns > 0, "{window:?}");
         }
         process.end().expect("it ends with its stdin");
@@ -98,9 +184,82 @@ fn every_udp_server_echoes_every_byte() {
 }
 
 #[test]
+fn every_spin_server_answers_every_request_after_its_work() {
+    let hot = COLUMNS.iter().position(|column| column.name == "hot .3");
+    for (program, arguments) in SPIN_SERVERS {
+        let Some(mut process) = start_on(program, arguments, &[0, 1]) else {
+            continue;
+        };
+        let window = skew::window(&mut process, "server", 0, hot.expect("it is a column"), 0.3);
+        let window = window.unwrap_or_else(|error| panic!("{program} {arguments:?}: {error:#}"));
+        assert!(window.requests > 0 && window.answered > 0, "{window:?}");
+        assert!(
+            window.overhead_us > 0.0,
+            "less CPU than was asked for: {window:?}"
+        );
+        process.end().expect("it ends with its stdin");
+    }
+}
+
+#[test]
+fn a_hog_holds_up_a_server_that_has_one_loop() {
+    let (program, _) = SPIN_SERVERS[0];
+    let mut process = start_on(program, &[], &[0]).expect("this one runs everywhere");
+    let window = hog::window(&mut process, "server", 0, 0.3).expect("it answers in the end");
+    assert!(
+        window.held_ms >= 300.0 && window.requests > 200,
+        "{window:?}"
+    );
+    assert!(window.answered < window.requests / 2, "{window:?}");
+    assert!(
+        window.max_us > 200_000.0 && window.connects > 8,
+        "{window:?}"
+    );
+    process.end().expect("it ends with its stdin");
+}
+
+#[test]
+fn a_wrong_answer_to_work_is_found() {
+    let load = lying_server(|answer| answer.swap(0, 16));
+    let requests = (0..8).map(|step| Request {
+        at_ns: step,
+        connection: 0,
+        service_ns: 7,
+    });
+    let trace = Trace {
+        standing: 1,
+        one_home: false,
+        requests: requests.collect(),
+    };
+    let outcome = open_loop::play(load.server, &trace, Duration::from_secs(5));
+    let error = outcome.expect_err("the first two answers have changed places");
+    assert!(
+        matches!(
+            error,
+            LoadError::Mismatch {
+                connection: 0,
+                byte: 0
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_server_that_cannot_run_here_says_so() {
+    let script = ["-c", "echo 'cannot run here: no such kernel'"];
+    let error = ServerProcess::start(Path::new("/bin/sh"), &script, &[0]);
+    let error = error.expect_err("it does not listen");
+    let refused = error.downcast_ref::<Refused>().expect("it is no failure");
+    assert_eq!(refused.0, "no such kernel");
+}
+
+#[test]
 fn every_server_echoes_what_came_before_a_half_close() {
     for server in SERVERS {
-        let process = start(server);
+        let Some(process) = start(server) else {
+            continue;
+        };
         let mut stream = TcpStream::connect(process.address()).expect("it listens");
         stream
             .set_read_timeout(Some(Duration::from_secs(10)))
@@ -119,7 +278,9 @@ fn every_server_echoes_what_came_before_a_half_close() {
 #[test]
 fn every_server_ends_with_its_stdin_while_connections_are_open() {
     for server in SERVERS {
-        let process = start(server);
+        let Some(process) = start(server) else {
+            continue;
+        };
         let load = Load {
             server: process.address(),
             connections: 5,
@@ -134,7 +295,9 @@ fn every_server_ends_with_its_stdin_while_connections_are_open() {
 #[test]
 fn idle_connections_cost_every_server_memory() {
     for server in SERVERS {
-        let mut process = start(server);
+        let Some(mut process) = start(server) else {
+            continue;
+        };
         let shape = Shape {
             protocol: Protocol::Tcp,
             connections: 500,
@@ -217,7 +380,7 @@ fn withheld_answer_is_found() {
 #[test]
 fn server_that_cannot_start_is_reported_with_its_stderr() {
     let (program, _) = SERVERS[0];
-    let error = ServerProcess::start(Path::new(program), &["--no-such-option"], 0);
+    let error = ServerProcess::start(Path::new(program), &["--no-such-option"], &[0]);
     let text = format!("{:#}", error.expect_err("the option is unknown"));
     assert!(
         text.contains("exit status: 2") && text.contains("--no-such-option"),
@@ -229,7 +392,7 @@ fn server_that_cannot_start_is_reported_with_its_stderr() {
 fn server_that_dies_under_load_is_reported_with_its_stderr() {
     let (program, _) = SERVERS[0];
     let few_descriptors = ["-c", "ulimit -n 40; exec \"$0\" \"$@\"", program];
-    let server = ServerProcess::start(Path::new("/bin/sh"), &few_descriptors, 0);
+    let server = ServerProcess::start(Path::new("/bin/sh"), &few_descriptors, &[0]);
     let mut server = server.expect("40 descriptors are enough to start");
     let shape = Shape {
         protocol: Protocol::Tcp,

@@ -1,17 +1,16 @@
-//! The UDP echo servers: five ways to receive a datagram and send it back, each on one thread.
+//! The UDP echo servers that are bare loops or garland: four ways to receive a datagram and send it back, each on one thread.
 //!
 //! - *mio*: the floor of those that move one datagram a system call
 //! - *mio-batch*: the floor of those that move many: `recvmmsg`, then `sendmmsg`, nothing else
-//! - *tokio*, *garland-task*: `loop { recv_from; send_to }` in a task
+//! - *garland-task*: `loop { recv_from; send_to }` in a task
 //! - *garland-callback*: a `DatagramProtocol` that answers each datagram
 //!
-//! In one program, because each is a few lines; only the chosen one runs.
+//! In one program, because each is a few lines; only the chosen one runs. The peers' are in their own programs.
 
 use std::io::{ErrorKind, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::process;
 
-use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use garland::{Builder, DatagramProtocol, DatagramTransport};
 use garland_versus::serving::{self, Placement};
@@ -37,7 +36,6 @@ struct Options {
 enum Which {
     Mio,
     MioBatch,
-    Tokio,
     GarlandCallback,
     GarlandTask,
 }
@@ -53,7 +51,6 @@ fn main() -> anyhow::Result<()> {
             let state = UdpSocketState::new(UdpSockRef::from(&throw_away))?;
             mio_loop(move |socket, buffer| echo_in_batches(&state, socket, buffer))
         }
-        Which::Tokio => tokio_task(),
         Which::GarlandCallback => garland_callback(),
         Which::GarlandTask => garland_task(),
     }
@@ -128,26 +125,6 @@ fn echo_in_batches(
     }
 }
 
-fn tokio_task() -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_io()
-        .build()
-        .context("cannot build the tokio runtime")?;
-    runtime.block_on(async {
-        tokio::spawn(async {
-            let socket = tokio::net::UdpSocket::bind(any_port()).await?;
-            serving::announce(socket.local_addr()?)?;
-            let mut buffer = [0; DATAGRAM_BUFFER];
-            loop {
-                let (count, from) = socket.recv_from(&mut buffer).await?;
-                socket.send_to(&buffer[..count], from).await?;
-            }
-        })
-        .await?
-    })
-}
-
 struct Echo;
 
 impl DatagramProtocol for Echo {
@@ -157,7 +134,7 @@ impl DatagramProtocol for Echo {
 }
 
 fn garland_callback() -> anyhow::Result<()> {
-    let runtime = Builder::new().loops(1).pin(garland::Pin::Off).build()?;
+    let runtime = Builder::new().loops(1).build()?;
     let server = runtime
         .handle()
         .create_datagram_endpoint(any_port(), |_| Echo)?;
@@ -166,7 +143,7 @@ fn garland_callback() -> anyhow::Result<()> {
 }
 
 fn garland_task() -> anyhow::Result<()> {
-    let runtime = Builder::new().loops(1).pin(garland::Pin::Off).build()?;
+    let runtime = Builder::new().loops(1).build()?;
     runtime.block_on(async {
         let echo = garland::spawn(async {
             let socket = garland::UdpSocket::bind(any_port())?;
