@@ -12,6 +12,11 @@
 //!
 //! Not measured here: the injector (`spawn`, from outside), and stealing from a loop that is stuck.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a benchmark measures in real time, outside of the runtime"
+)]
+
 use std::hint;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

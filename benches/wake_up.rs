@@ -12,6 +12,11 @@
 //!
 //! Not measured here: a wake-up by a socket (`versus` does, with one connection).
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a benchmark measures in real time, outside of the runtime"
+)]
+
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
