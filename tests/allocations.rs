@@ -116,12 +116,11 @@ fn a_served_request_allocates_nothing_and_requests_that_wait_share_a_poll() {
         clients.echo(ROUNDS);
         let counted = region.change();
         let requests = CONNECTIONS * ROUNDS;
-        let all = [
-            counted.allocations,
-            counted.reallocations,
-            counted.deallocations,
-        ];
-        assert_eq!(all, [0; 3], "{model}: {requests} requests, {counted:?}");
+        let each = counted.allocations + counted.deallocations;
+        assert_eq!(each, 0, "{model}: {requests} requests, {counted:?}");
+        // A list of the loop grows when more is ready at once than ever before: a few times in its life.
+        let grown = counted.reallocations;
+        assert!(grown <= 4, "{model}: {requests} requests, {counted:?}");
 
         // The loop is held while the requests come in: then all of them are taken at once.
         let barrier = Arc::new(Barrier::new(2));
