@@ -24,7 +24,7 @@ import urllib.request
 
 CONFIG = "configs/echo.toml"
 SERVICES = ["protocol-echo", "task-echo"]
-LISTENING = re.compile(r"listening (\S+) tcp 127\.0\.0\.1:(\d+)")
+LISTENING = re.compile(r"listening (\S+) (?:tcp|udp) 127\.0\.0\.1:(\d+)")
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 START_S = 20  # a loaded machine starts slowly, a broken daemon never
 STOP_S = 20  # twice the grace period
@@ -57,7 +57,7 @@ class Daemon:
     def ports(self):
         """Waits until every service says where it listens."""
         found, until = {}, time.monotonic() + START_S
-        while set(found) != {*SERVICES, "admin"}:
+        while set(found) != {*SERVICES, "udp-echo", "admin"}:
             try:
                 line = self.lines.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:
@@ -143,10 +143,11 @@ def through(command, size):
             raise Failed(f"{command[0]}: {echoed.stat().st_size} of {size} bytes came back, or not the same")
 
 
-def drive(loadgen, port):
-    """A closed loop of 16 connections; loadgen ends with 1 if one byte of one answer is wrong or missing."""
-    command = [loadgen, "run", f"tcp://127.0.0.1:{port}", "--connections=16", "--warmup=200ms"]
-    run(command + ["--duration=2s", "--verify=full", "--quiet"], [0])
+def drive(loadgen, target):
+    """A closed loop of 16 connections. loadgen ends with 1 if one byte of one answer is wrong or missing; 4 says that this
+    machine is too busy for figures, which nobody wants from here."""
+    command = [loadgen, "run", target, "--connections=16", "--warmup=200ms"]
+    run(command + ["--duration=2s", "--verify=full", "--quiet"], [0, 4])
 
 
 def get(port, path):
@@ -190,14 +191,15 @@ def main(folder):
     daemon = Daemon(echod)
     try:
         ports = daemon.ports()
-        admin = ports.pop("admin")
+        admin, udp = ports.pop("admin"), ports.pop("udp-echo")
         for service, port in ports.items():
             checks += [
                 (f"{service}: half-close", lambda port=port: half_close(port)),
                 (f"{service}: nc -N, 64 MiB", lambda port=port: through(["nc", "-N", "127.0.0.1", str(port)], 64 * MIB)),
                 (f"{service}: socat", lambda port=port: through(["socat", "-t60", "-", f"TCP:127.0.0.1:{port}"], 3 * MIB)),
-                (f"{service}: loadgen run", lambda port=port: drive(loadgen, port)),
+                (f"{service}: loadgen run", lambda port=port: drive(loadgen, f"tcp://127.0.0.1:{port}")),
             ]
+        checks.append(("udp-echo: loadgen run", lambda: drive(loadgen, f"udp://127.0.0.1:{udp}")))
         checks += [("metrics", lambda: metrics(admin)), ("SIGTERM", daemon.stop), ("loadgen demo", lambda: demo(loadgen))]
         for name, check in checks:
             start = time.monotonic()
