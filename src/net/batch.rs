@@ -36,6 +36,23 @@ pub(crate) const fn buffer_len(count: usize) -> usize {
     count * STRIDE
 }
 
+/// What the endpoints of one loop receive into: one buffer for all, empty until the first batch.
+#[derive(Debug, Default)]
+pub(crate) struct BatchBuffer(RefCell<Vec<u8>>);
+
+impl BatchBuffer {
+    /// Lends room for `count` datagrams. Not reentrant, and need not be: one handle runs at a time.
+    pub(crate) fn lend<T>(&self, count: usize, f: impl FnOnce(&mut [u8]) -> T) -> T {
+        let len = buffer_len(count);
+        let mut buffer = self.0.borrow_mut();
+        if buffer.len() < len {
+            // Fresh pages of the system, zero already: only what is received becomes resident.
+            *buffer = vec![0; len];
+        }
+        f(&mut buffer)
+    }
+}
+
 /// Receives batches.
 #[derive(Debug)]
 pub(crate) struct Receiver {

@@ -255,12 +255,6 @@ impl LocalLoop {
         self.worker.with_read_buffer(f)
     }
 
-    /// Lends the loop's buffer for a batch of datagrams, of at least `len` bytes: there from its
-    /// first use on. Not reentrant either.
-    pub(crate) fn with_batch_buffer<T>(&self, len: usize, f: impl FnOnce(&mut [u8]) -> T) -> T {
-        self.worker.with_batch_buffer(len, f)
-    }
-
     pub(crate) fn worker(&self) -> &Rc<Worker> {
         &self.worker
     }

@@ -57,8 +57,6 @@ pub(crate) struct Worker {
     pub(super) timers: RefCell<CallbackTimers>,
     attachments: Attachments,
     read_buffer: RefCell<Box<[u8]>>,
-    /// Empty until the loop receives its first batch of datagrams.
-    batch_buffer: RefCell<Vec<u8>>,
     pub(super) intake: RefCell<Intake>,
     pub(super) lookout: Lookout,
     /// Set while this loop is counted as searching between two turns.
@@ -116,7 +114,6 @@ impl Worker {
             timers: RefCell::default(),
             attachments: Attachments::default(),
             read_buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
-            batch_buffer: RefCell::default(),
             intake: RefCell::default(),
             lookout: Lookout::default(),
             searching: Cell::new(None),
@@ -536,16 +533,6 @@ impl Worker {
     /// Lends the loop's read buffer. Not reentrant, and need not be: one handle runs at a time.
     pub(crate) fn with_read_buffer<T>(&self, f: impl FnOnce(&mut [u8]) -> T) -> T {
         f(&mut self.read_buffer.borrow_mut())
-    }
-
-    /// Lends the loop's buffer for a batch of datagrams, of at least `len` bytes.
-    pub(crate) fn with_batch_buffer<T>(&self, len: usize, f: impl FnOnce(&mut [u8]) -> T) -> T {
-        let mut buffer = self.batch_buffer.borrow_mut();
-        if buffer.len() < len {
-            // Fresh pages of the system, zero already: only what is received becomes resident.
-            *buffer = vec![0; len];
-        }
-        f(&mut buffer)
     }
 }
 

@@ -19,7 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use crate::net::batch::{self, Outbox, Receiver};
+use crate::net::batch::{self, BatchBuffer, Outbox, Receiver};
 use crate::net::endpoint::DatagramSocket;
 use crate::net::server::{ListenerGuard, ServerCore};
 use crate::net::socket;
@@ -52,6 +52,8 @@ pub(crate) struct Endpoint {
     /// Borrowed while a call-back runs; taken when the endpoint is lost.
     protocol: RefCell<Option<Box<dyn DatagramProtocol>>>,
     receiver: Receiver,
+    /// That of the loop.
+    buffer: Rc<BatchBuffer>,
     pub(super) outbox: RefCell<Outbox>,
     pub(super) flow: Cell<Flow>,
     key: Cell<Option<IoKey>>,
@@ -80,6 +82,7 @@ impl Endpoint {
             remote: opened.remote,
             protocol: RefCell::new(Some(protocol)),
             receiver,
+            buffer: local.attachment(),
             outbox: RefCell::default(),
             flow: Cell::default(),
             key: Cell::new(None),
@@ -144,8 +147,7 @@ impl Endpoint {
         if self.has(CLOSING) {
             return;
         }
-        let room = batch::buffer_len(self.receiver.limit());
-        self.local.with_batch_buffer(room, |buf| {
+        self.buffer.lend(self.receiver.limit(), |buf| {
             let received = match &*self.socket.borrow() {
                 Some(socket) => self.receiver.recv(socket, buf),
                 None => return,
