@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Waker;
 
-use crate::driver::TimerTarget;
+use crate::driver::{LocalTimerKey, TimerTarget};
 use crate::scheduler::ready::{Handle, Message};
 use crate::scheduler::worker::Worker;
 
@@ -57,11 +57,7 @@ impl Worker {
                 Message::Root => ready.push_back(Handle::Root),
                 Message::Failure(context) => ready.push_back(Handle::Failure(context)),
                 Message::Io(key, what) => ready.push_back(Handle::Io(key, what)),
-                Message::Timer(key) => {
-                    if let Some((_, callback)) = self.timers.borrow_mut().remove(key) {
-                        ready.push_back(Handle::Call(callback));
-                    }
-                }
+                Message::Timer(key) => ready.extend(self.take_fired(key)),
                 Message::Stop => self.stopping.set(true),
             }
         }
@@ -81,14 +77,19 @@ impl Worker {
                 // As above: it may be foreign code, and that may panic.
                 TimerTarget::Task(waker) => self.catch(|| waker.wake()),
                 TimerTarget::Local(key) => {
-                    let fired = self.timers.borrow_mut().remove(key);
-                    if let Some((_, callback)) = fired {
-                        self.push_ready(Handle::Call(callback));
+                    if let Some(call) = self.take_fired(key) {
+                        self.push_ready(call);
                     }
                 }
             }
         }
         self.intake.borrow_mut().due = due;
         has_fired
+    }
+
+    /// The callback of a timer that has come due, as it stands in line; `None` if it was cancelled since.
+    fn take_fired(&self, key: LocalTimerKey) -> Option<Handle> {
+        let (_, callback) = self.timers.borrow_mut().remove(key)?;
+        Some(Handle::Call(callback))
     }
 }
