@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use crate::servers::Model;
 use crate::sockets::{
     LIMIT, any_port, assert_ledger_is_zero, background, connect, echo_once, eventually, finish,
-    is_alone, open_fds, reset, stress,
+    is_alone, open_fds, reset,
 };
+use crate::support::stress;
 
 /// Connections open at the same time, so that descriptors suffice.
 const WAVE: usize = 200;
@@ -43,7 +44,7 @@ fn churn(model: Model) {
     let sockets = || runtime.stats().total(|one| one.sockets_registered);
     let tasks = || runtime.stats().total(|one| one.tasks_live);
     let (fds, sockets_before, tasks_before) = (open_fds(), sockets(), tasks());
-    let waves = WAVES * stress();
+    let waves = WAVES * stress() as usize;
     for wave in 0..waves {
         let mut clients: Vec<TcpStream> = (0..WAVE).map(|_| connect(server.local_addr())).collect();
         for client in &mut clients {
@@ -100,7 +101,7 @@ fn shutdown_under_load_of_tasks_is_clean_and_bounded() {
 
 fn shut_down_under_load(model: Model) {
     let fds = open_fds();
-    for round in 0..10 * stress() {
+    for round in 0..10 * stress() as usize {
         let loops = 1 + round % 2;
         let runtime = background(loops);
         let handle = runtime.handle().clone();

@@ -21,11 +21,15 @@ fn debugged() -> (Runtime, ManualClock) {
     (runtime.expect("it builds"), clock)
 }
 
+/// Set in a process that was started for its environment.
+const CHILD: &str = "GARLAND_IT_DEBUG_CHILD";
+
 /// The test runs this very test again, in a process with another environment.
 fn in_child(test: &str, value: &str) -> bool {
     let myself = std::env::current_exe().expect("it was started");
     let child = Command::new(myself)
-        .args([test, "--exact", "--ignored"])
+        .args([test, "--exact"])
+        .env(CHILD, "1")
         .env("GARLAND_DEBUG", value)
         .output()
         .expect("it can be started again");
@@ -48,17 +52,15 @@ fn dbg_01_debug_mode_is_set_by_the_builder_and_the_loop_and_off_by_default() {
 
 #[test]
 fn dbg_01_the_environment_turns_it_on() {
-    let test = "debug::reads_its_environment";
+    if std::env::var_os(CHILD).is_some() {
+        let runtime = Builder::new().loops(1).build().expect("it builds");
+        assert!(runtime.local().is_debug());
+        return;
+    }
+    let test = "debug::dbg_01_the_environment_turns_it_on";
     assert!(in_child(test, "1"), "1 turns it on");
     assert!(!in_child(test, "0"), "0 does not");
     assert!(!in_child(test, ""), "nothing does not");
-}
-
-#[test]
-#[ignore = "needs an environment of its own: run by dbg_01_the_environment_turns_it_on"]
-fn reads_its_environment() {
-    let runtime = Builder::new().loops(1).build().expect("it builds");
-    assert!(runtime.local().is_debug());
 }
 
 #[test]

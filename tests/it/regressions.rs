@@ -15,8 +15,10 @@ use std::time::{Duration, Instant};
 
 use garland::{BackgroundRuntime, LoopHandle, sleep, spawn, spawn_local, yield_now};
 
-use crate::sockets::{stress, until};
-use crate::support::{LIMIT, background, end, join, ledger, lent, receive, run, turn, wait_until};
+use crate::sockets::until;
+use crate::support::{
+    LIMIT, background, end, join, ledger, lent, receive, run, stress, turn, wait_until,
+};
 
 /// A foreign waker that panics when it is woken, and says that it was.
 #[derive(Default)]
@@ -51,7 +53,7 @@ fn a_waker_of_a_timer_that_panics_does_not_end_the_run() {
 /// ten thousand was lost, in an optimised build only.
 #[test]
 fn mc_15_no_wake_up_of_the_future_of_block_on_is_lost() {
-    let rounds = 20_000 * stress() as u64;
+    let rounds = 20_000 * u64::from(stress());
     let runtime = lent(1);
     let handle = runtime.handle().clone();
     let (told, seen) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));

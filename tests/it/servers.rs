@@ -14,8 +14,9 @@ use garland::{
 
 use crate::sockets::{
     Echo, LIMIT, any_port, assert_ledger_is_zero, background, connect, echo_once, echo_task,
-    eventually, finish, pattern, read_exactly, stress,
+    eventually, finish, pattern, read_exactly,
 };
+use crate::support::stress;
 
 /// The two ways to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -211,13 +211,6 @@ pub(crate) fn is_alone(name: &str) -> bool {
     false
 }
 
-/// How many times more than usual to do things.
-pub(crate) fn stress() -> usize {
-    let asked = std::env::var("GARLAND_STRESS").ok();
-    let asked = asked.and_then(|text| text.parse().ok());
-    asked.unwrap_or(1).max(1)
-}
-
 /// What a protocol was told.
 #[derive(Debug)]
 pub(crate) enum Event<'a> {

@@ -29,7 +29,7 @@ fn spin_until(done: &AtomicBool) -> bool {
 }
 
 /// A movable echo task whose socket is registered with loop `home`, and its client.
-fn echo_homed_on(home: usize, handle: &LoopHandle) -> StdStream {
+pub(crate) fn echo_homed_on(home: usize, handle: &LoopHandle) -> StdStream {
     let listener = StdListener::bind("127.0.0.1:0").expect("a port is free");
     let addr = listener.local_addr().expect("bound");
     let (connected, wait) = mpsc::channel();
@@ -65,10 +65,26 @@ fn exchange(client: &mut StdStream, rounds: u32) {
 
 /// Has loop `home` spin until the flag is set; true if it was set in time.
 fn hog(home: usize, handle: &LoopHandle, done: &Arc<AtomicBool>) -> mpsc::Receiver<bool> {
+    hog_after(|| (), home, handle, done)
+}
+
+/// The same, in a section that was announced.
+fn announced_hog(handle: &LoopHandle, done: &Arc<AtomicBool>) -> mpsc::Receiver<bool> {
+    hog_after(garland::long_section, 0, handle, done)
+}
+
+/// What `first` gives is kept while the loop is held.
+fn hog_after<G>(
+    first: impl FnOnce() -> G + Send + 'static,
+    home: usize,
+    handle: &LoopHandle,
+    done: &Arc<AtomicBool>,
+) -> mpsc::Receiver<bool> {
     let (begun, running) = mpsc::channel();
     let (ended, end) = mpsc::channel();
     let done = Arc::clone(done);
     let hog = move || {
+        let _kept = first();
         begun.send(()).expect("the test waits");
         ended.send(spin_until(&done)).expect("the test waits");
     };
@@ -235,16 +251,7 @@ fn an_announced_section_is_served_too() {
     let handle = runtime.handle().clone();
     let mut client = echo_homed_on(0, &handle);
     let done = Arc::new(AtomicBool::new(false));
-    let (begun, running) = mpsc::channel();
-    let (ended, end) = mpsc::channel();
-    let flag = Arc::clone(&done);
-    let long = move || {
-        let _long = garland::long_section();
-        begun.send(()).expect("the test waits");
-        ended.send(spin_until(&flag)).expect("the test waits");
-    };
-    drop(handle.on(0).call_soon_threadsafe(long).expect("open"));
-    receive(&running, &handle);
+    let end = announced_hog(&handle, &done);
     exchange(&mut client, 50);
     drop(client);
     finish(runtime, &done, &end);
@@ -485,16 +492,7 @@ fn what_takes_less_or_was_announced_is_not_reported() {
     let handle = runtime.handle().clone();
     let mut client = echo_homed_on(0, &handle);
     let done = Arc::new(AtomicBool::new(false));
-    let (begun, running) = mpsc::channel();
-    let (ended, end) = mpsc::channel();
-    let flag = Arc::clone(&done);
-    let long = move || {
-        let _long = garland::long_section();
-        begun.send(()).expect("the test waits");
-        ended.send(spin_until(&flag)).expect("the test waits");
-    };
-    drop(handle.on(0).call_soon_threadsafe(long).expect("open"));
-    receive(&running, &handle);
+    let end = announced_hog(&handle, &done);
     // What ran before the announcement may have taken a millisecond, on a busy machine.
     let before = handle.stats().total(|one| one.n_stuck);
     exchange(&mut client, 200);

@@ -4,16 +4,17 @@
 //! `GARLAND_STRESS=10` makes it ten times as long; `GARLAND_SEED` repeats a run.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::net::TcpStream as StdStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::poll_once;
-use garland::{JoinHandle, LocalLoop, LoopHandle, RuntimeStats, TcpStream};
+use garland::{JoinHandle, LocalLoop, LoopHandle, RuntimeStats};
 
-use crate::support::{LIMIT, builder, end_background, join, receive};
+use crate::stuck_loop::echo_homed_on;
+use crate::support::{builder, end_background, join, receive, stress};
 
 /// Sockets per loop.
 const CLIENTS: usize = 4;
@@ -22,47 +23,12 @@ const SLEEPERS: usize = 4;
 /// Rounds of each of them.
 const ROUNDS: u32 = 30;
 
-fn stress() -> u32 {
-    let factor = std::env::var("GARLAND_STRESS").ok();
-    let factor = factor.map(|text| text.parse().expect("GARLAND_STRESS is a number"));
-    factor.unwrap_or(1)
-}
-
 fn seed() -> u64 {
     let seed = std::env::var("GARLAND_SEED").ok();
     let seed = seed.map(|text| text.parse().expect("GARLAND_SEED is a number"));
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     eprintln!("GARLAND_SEED={seed}");
     seed
-}
-
-/// Movable echo tasks whose sockets are registered with `home`; the other ends.
-fn echoes(home: &LoopHandle) -> Vec<StdStream> {
-    let listener = StdListener::bind("127.0.0.1:0").expect("a port is free");
-    let addr = listener.local_addr().expect("bound");
-    (0..CLIENTS)
-        .map(|_| {
-            drop(home.spawn_on(move || echo(addr)));
-            let (client, _) = listener.accept().expect("it connects");
-            client
-                .set_read_timeout(Some(LIMIT))
-                .expect("a socket takes a limit");
-            client
-        })
-        .collect()
-}
-
-async fn echo(addr: SocketAddr) {
-    let stream = TcpStream::connect(addr).await.expect("it listens");
-    drop(garland::spawn(async move {
-        let mut buf = [0; 64];
-        while let Ok(count @ 1..) = stream.read(&mut buf).await {
-            stream
-                .write_all(&buf[..count])
-                .await
-                .expect("the client reads");
-        }
-    }));
 }
 
 /// Keeps a request under way on each of its sockets.
@@ -137,7 +103,8 @@ fn storm(loops: usize, rescue: bool, steal: bool) -> RuntimeStats {
     let runtime = builder(loops).rescue(rescue).steal(steal).start();
     let runtime = runtime.expect("a runtime can be started");
     let handle = runtime.handle();
-    let clients: Vec<_> = (0..loops).map(|id| echoes(&handle.on(id))).collect();
+    let echoes = |home| (0..CLIENTS).map(|_| echo_homed_on(home, handle)).collect();
+    let clients: Vec<Vec<StdStream>> = (0..loops).map(echoes).collect();
     let over = AtomicBool::new(false);
     let ended = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
     let links = u64::from(ROUNDS * stress()) * (SLEEPERS * loops) as u64;

@@ -16,6 +16,13 @@ use garland::{BackgroundRuntime, Builder, LoopHandle, ManualClock, Pin, Runtime,
 /// How long anything may take before a test fails: generous, for the machine may be busy.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
+/// How many times more than usual to do things: the environment's `GARLAND_STRESS`.
+pub(crate) fn stress() -> u32 {
+    let asked = std::env::var("GARLAND_STRESS").ok();
+    let asked = asked.map(|text| text.parse().expect("GARLAND_STRESS is a number"));
+    asked.unwrap_or(1).max(1)
+}
+
 /// Settings that depend on no machine.
 pub(crate) fn builder(loops: usize) -> Builder {
     Builder::new().loops(loops).pin(Pin::Off)

@@ -12,13 +12,9 @@ use std::time::Duration;
 use async_channel::{Receiver, Sender};
 use garland::{BackgroundRuntime, JoinHandle, LoopHandle, spawn, yield_now};
 
-use crate::support::{background, end, end_background, join, lent, receive, run, wait_until};
-
-fn stress() -> u64 {
-    let factor = std::env::var("GARLAND_STRESS").ok();
-    let factor = factor.map(|text| text.parse().expect("GARLAND_STRESS is a number"));
-    factor.unwrap_or(1)
-}
+use crate::support::{
+    background, end, end_background, join, lent, receive, run, stress, wait_until,
+};
 
 /// One side of a rally: passes the ball on until it has gone `limit` ways.
 async fn rally(from: Receiver<u64>, to: Sender<u64>, limit: u64) {
@@ -80,7 +76,7 @@ fn pinned_rally(runtime: &BackgroundRuntime, limit: u64) {
 #[test]
 fn mc_15_wake_ups_between_two_loops_all_arrive() {
     let runtime = background(2);
-    pinned_rally(&runtime, 450_000 * stress());
+    pinned_rally(&runtime, 450_000 * u64::from(stress()));
     end_background(runtime);
 }
 
@@ -88,7 +84,7 @@ fn mc_15_wake_ups_between_two_loops_all_arrive() {
 fn mc_15_wake_ups_of_movable_tasks_all_arrive() {
     let runtime = background(2);
     let handle = runtime.handle().clone();
-    let limit = 225_000 * stress();
+    let limit = 225_000 * u64::from(stress());
     // Two rallies, so that both loops have work, lose it and find it again.
     let rallies: Vec<_> = (0..2)
         .map(|_| {
@@ -125,7 +121,7 @@ fn mc_15_block_on_and_another_loop_wake_each_other() {
 #[test]
 fn thr_02_storms_of_wake_ups_from_four_threads_arrive() {
     const THREADS: usize = 4;
-    let rounds = 5_000 * stress();
+    let rounds = 5_000 * u64::from(stress());
     let runtime = background(2);
     let handle = runtime.handle().clone();
     let echoes: Vec<_> = (0..THREADS)
@@ -165,7 +161,7 @@ fn thr_02_storms_of_wake_ups_from_four_threads_arrive() {
 fn thr_02_bursts_of_spawns_and_calls_from_four_threads_are_all_run() {
     const THREADS: u64 = 4;
     const BURST: u64 = 50;
-    let bursts = 100 * stress();
+    let bursts = 100 * u64::from(stress());
     let runtime = background(2);
     let handle = runtime.handle().clone();
     let count = Arc::new(AtomicU64::new(0));
