@@ -1,12 +1,13 @@
-//! Pure: bar charts as SVG, one below the other: a bar is a median, a thin line its least and greatest value.
+//! Pure: the medians of each test, as bar charts in SVG, one below the other, and as tables: one a test.
 //!
+//! A bar is a median, a thin line its least and greatest value.
 //! Each group has a scale of its own, and every bar its value in figures; a line that leaves the scale is cut. Less is
 //! better throughout, and garland's bars have a colour of their own.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use crate::table::Spread;
+use crate::table::{Spread, Table, digits};
 
 const WIDTH: f64 = 760.0;
 const LABELS: f64 = 150.0;
@@ -18,8 +19,10 @@ const SCALE: f64 = 3.0;
 /// Bars that are compared with each other.
 #[derive(Clone, Debug)]
 pub struct Group {
-    /// What is shown, and its unit.
+    /// What is shown, and its unit; groups of one table share it.
     pub title: String,
+    /// The shape of load: the column of that table.
+    pub column: String,
     /// Name and value of each bar.
     pub bars: Vec<(String, Spread)>,
 }
@@ -27,7 +30,8 @@ pub struct Group {
 impl Group {
     /// A bar for each server that has a value, the best first.
     pub fn of<'n>(
-        title: String,
+        title: &str,
+        column: String,
         servers: impl Iterator<Item = &'n str>,
         value: impl Fn(&str) -> Option<Spread>,
     ) -> Self {
@@ -37,8 +41,46 @@ impl Group {
             .filter_map(|name| Some((name.to_owned(), value(name)?)));
         let mut bars: Vec<(String, Spread)> = valued.collect();
         bars.sort_by(|(_, a), (_, b)| a.median.total_cmp(&b.median));
-        Self { title, bars }
+        Self {
+            title: title.into(),
+            column,
+            bars,
+        }
     }
+
+    fn cell(&self, server: &str) -> String {
+        let own = self.bars.iter().find(|(name, _)| name == server);
+        match own.map(|(_, spread)| *spread) {
+            Some(Spread {
+                median,
+                least,
+                greatest,
+            }) if least == greatest => format!("{median:.0$}", digits(median)),
+            spread => Spread::text(spread),
+        }
+    }
+}
+
+/// One table for each title: a server is a line, a group a column. The lines are in the order of `servers`.
+#[must_use]
+pub fn tables<'n>(groups: &[Group], servers: impl Iterator<Item = &'n str> + Clone) -> Vec<Table> {
+    let tables = groups.chunk_by(|one, other| one.title == other.title);
+    let tables = tables.map(|groups| {
+        let columns = groups.iter().map(|group| group.column.as_str());
+        let mut table = Table::new(&groups[0].title, ["server"].into_iter().chain(columns));
+        let has = |server: &str| {
+            let mut bars = groups.iter().flat_map(|group| &group.bars);
+            bars.any(|(name, _)| name == server)
+        };
+        let mut seen = BTreeSet::new();
+        for server in servers.clone() {
+            if seen.insert(server) && has(server) {
+                table.row(server, groups.iter().map(|group| group.cell(server)));
+            }
+        }
+        table
+    });
+    tables.collect()
 }
 
 /// The whole picture; `note` stands below the title.
@@ -63,7 +105,8 @@ pub fn svg(title: &str, note: &str, groups: &[Group]) -> String {
     label(&mut text, 10.0, y, "font-size=\"9\" fill=\"#555555\"", note);
     for group in groups {
         y += LINE * 1.6;
-        label(&mut text, 10.0, y, "font-weight=\"bold\"", &group.title);
+        let title = format!("{}, {}", group.title, group.column);
+        label(&mut text, 10.0, y, "font-weight=\"bold\"", &title);
         let end = scale(group);
         for (name, spread) in &group.bars {
             y += LINE;
@@ -114,7 +157,7 @@ fn label(text: &mut String, x: f64, y: f64, style: &str, words: &str) {
 
 #[cfg(test)]
 mod tests {
-    use crate::chart::{BARS, Group, svg};
+    use crate::chart::{BARS, Group, svg, tables};
     use crate::table::Spread;
 
     #[test]
@@ -129,8 +172,12 @@ mod tests {
             ("a & b".into(), spread(2.0)),
             ("far".into(), spread(500.0)),
         ];
-        let title = "times < one".into();
-        let text = svg("title", "note", &[Group { title, bars }]);
+        let group = Group {
+            title: "times < one".into(),
+            column: "all".into(),
+            bars,
+        };
+        let text = svg("title", "note", &[group]);
         // The scale ends at three times the middle bar.
         for width in [BARS / 6.0, BARS / 3.0, BARS] {
             assert!(
@@ -142,7 +189,38 @@ mod tests {
             text.contains("a &amp; b") && text.contains("times &lt; one"),
             "{text}"
         );
-        assert!(text.contains("500.00 [250.00-50000.00]"), "{text}");
+        assert!(text.contains("500 [250-50000]"), "{text}");
         assert_eq!(text.matches("<line").count(), 3);
+    }
+    #[test]
+    fn groups_of_one_title_are_columns_of_one_table() {
+        let group = |title: &str, column: &str, server: &str, least| Group {
+            title: title.into(),
+            column: column.into(),
+            bars: vec![(
+                server.into(),
+                Spread {
+                    median: 2.0,
+                    least,
+                    greatest: 2.0,
+                },
+            )],
+        };
+        let groups = [
+            group("echo", "1 connection", "tokio", 1.0),
+            group("echo", "64 connections", "mio", 2.0),
+            group("hog", "p99", "mio", 2.0),
+        ];
+        let tables = tables(&groups, ["mio", "mio", "tokio", "go"].into_iter());
+        let text: Vec<String> = tables.iter().map(|table| table.markdown()).collect();
+        let echo = "## echo\n\n| server | 1 connection | 64 connections |\n|---|--:|--:|\n\
+                    | mio | - | 2.00 |\n| tokio | 2.00 [1.00-2.00] | - |\n\n";
+        assert_eq!(
+            text,
+            [
+                echo,
+                "## hog\n\n| server | p99 |\n|---|--:|\n| mio | 2.00 |\n\n"
+            ]
+        );
     }
 }

@@ -20,6 +20,10 @@ pub enum Test {
     Tcp,
     /// Echo of datagrams: CPU time per request
     Udp,
+    /// Echo over TCP at a fixed rate: CPU time per request, and latency
+    Rate,
+    /// Echo over TCP on two CPUs: what stealing and rescue cost where there is nothing for them to do
+    Price,
     /// Requests with work: the tail of the latency, two CPUs
     Spin,
     /// One request that holds a loop for seconds: what becomes of the others, two CPUs
@@ -28,12 +32,19 @@ pub enum Test {
 
 impl Test {
     /// All of them.
-    pub const ALL: [Test; 4] = [Test::Tcp, Test::Udp, Test::Spin, Test::Hog];
+    pub const ALL: [Test; 6] = [
+        Test::Tcp,
+        Test::Udp,
+        Test::Rate,
+        Test::Price,
+        Test::Spin,
+        Test::Hog,
+    ];
 
     /// As its servers' option.
     fn service(self) -> &'static str {
         match self {
-            Test::Tcp => "--service=echo",
+            Test::Tcp | Test::Rate | Test::Price => "--service=echo",
             Test::Udp => "--service=udp",
             Test::Spin | Test::Hog => "--service=spin",
         }
@@ -70,12 +81,18 @@ const fn contender(
 /// The floor a second time: how far ratios can be trusted here and now. Only by name.
 const AGAIN: &str = "mio-again";
 
-const TCP: &[Test] = &[Test::Tcp];
+const TCP: &[Test] = &[Test::Tcp, Test::Rate];
 const UDP: &[Test] = &[Test::Udp];
-const ECHO: &[Test] = &[Test::Tcp, Test::Udp];
+const ECHO: &[Test] = &[Test::Tcp, Test::Rate, Test::Udp];
+const PRICE: &[Test] = &[Test::Price];
 const WORK: &[Test] = &[Test::Spin, Test::Hog];
-const STREAMS: &[Test] = &[Test::Tcp, Test::Spin, Test::Hog];
-const EVERYTHING: &[Test] = &Test::ALL;
+const PRICE_AND_WORK: &[Test] = &[Test::Price, Test::Spin, Test::Hog];
+const STREAMS: &[Test] = &[Test::Tcp, Test::Rate, Test::Spin, Test::Hog];
+const EVERYBODY: &[Test] = &[Test::Tcp, Test::Rate, Test::Udp, Test::Spin, Test::Hog];
+
+const NO_RESCUE: &[&str] = &["task", "--no-rescue"];
+const NEITHER: &[&str] = &["task", "--no-rescue", "--no-steal"];
+const CALLBACK_NEITHER: &[&str] = &["callback", "--no-rescue", "--no-steal"];
 
 /// All there are.
 const CONTENDERS: &[Contender] = &[
@@ -90,27 +107,31 @@ const CONTENDERS: &[Contender] = &[
     contender("garland-lent", "serve_garland", &["lent"], TCP),
     contender("garland-callback", "serve_udp", &["garland-callback"], UDP),
     contender("garland-task", "serve_udp", &["garland-task"], UDP),
-    contender("garland", "serve_garland", &["task"], WORK),
+    contender("garland", "serve_garland", &["task"], PRICE_AND_WORK),
     contender(
         "garland-no-rescue",
         "serve_garland",
-        &["task", "--no-rescue"],
-        WORK,
+        NO_RESCUE,
+        PRICE_AND_WORK,
     ),
+    contender("garland-neither", "serve_garland", NEITHER, PRICE_AND_WORK),
+    // The same a second time: a price below its distance from 1 cannot be seen.
+    contender("garland-neither-again", "serve_garland", NEITHER, PRICE),
+    contender("garland-callback", "serve_garland", &["callback"], PRICE),
     contender(
-        "garland-neither",
+        "garland-callback-neither",
         "serve_garland",
-        &["task", "--no-rescue", "--no-steal"],
-        WORK,
+        CALLBACK_NEITHER,
+        PRICE,
     ),
-    contender("tokio", "serve_tokio", &["multi-thread"], EVERYTHING),
+    contender("tokio", "serve_tokio", &["multi-thread"], EVERYBODY),
     contender("tokio-per-core", "serve_tokio", &["per-core"], STREAMS),
-    contender("smol", "serve_smol", &[], EVERYTHING),
-    contender("monoio-epoll", "serve_monoio", &["epoll"], EVERYTHING),
-    contender("monoio-uring", "serve_monoio", &["uring"], EVERYTHING),
-    contender("glommio", "serve_glommio", &[], EVERYTHING),
-    contender("compio", "serve_compio", &[], EVERYTHING),
-    contender("go", "serve_go", &[], EVERYTHING),
+    contender("smol", "serve_smol", &[], EVERYBODY),
+    contender("monoio-epoll", "serve_monoio", &["epoll"], EVERYBODY),
+    contender("monoio-uring", "serve_monoio", &["uring"], EVERYBODY),
+    contender("glommio", "serve_glommio", &[], EVERYBODY),
+    contender("compio", "serve_compio", &[], EVERYBODY),
+    contender("go", "serve_go", &[], EVERYBODY),
     contender("libuv", "serve_libuv", &[], ECHO),
 ];
 
@@ -125,7 +146,7 @@ pub fn of(test: Test, names: &[String]) -> Vec<&'static Contender> {
 }
 
 /// Every name there is.
-pub fn names() -> impl Iterator<Item = &'static str> {
+pub fn names() -> impl Iterator<Item = &'static str> + Clone {
     CONTENDERS.iter().map(|contender| contender.name)
 }
 
@@ -170,10 +191,8 @@ mod tests {
             let servers = of(test, &[]);
             let names: HashSet<&str> = servers.iter().map(|one| one.name).collect();
             assert_eq!(names.len(), servers.len(), "{test:?}");
-            assert!(
-                names.contains("tokio") && !names.contains(AGAIN),
-                "{test:?}"
-            );
+            assert!(names.contains("tokio") != (test == Test::Price), "{test:?}");
+            assert!(!names.contains(AGAIN), "{test:?}");
         }
         assert_eq!(of(Test::Tcp, &[AGAIN.into()]).len(), 1);
     }

@@ -94,7 +94,12 @@ impl Datagrams {
             let elapsed = start.elapsed();
             let requests = self.answered - before;
             if elapsed >= duration && requests > 0 {
-                return Ok(Progress { requests, elapsed });
+                let pace = None;
+                return Ok(Progress {
+                    requests,
+                    elapsed,
+                    pace,
+                });
             }
             if elapsed >= duration + ANSWER_LIMIT {
                 return Err(self.stalled(elapsed));

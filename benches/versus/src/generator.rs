@@ -6,12 +6,14 @@
 //! from the one before, and neighbours differ from each other, so old, foreign, lost and doubled
 //! bytes are all found.
 //!
-//! It deliberately measures no latency: in a closed loop that would be coordinated omission.
+//! It deliberately measures no latency while the loop is closed: that would be coordinated omission. The same
+//! connections can also be driven by a timetable, see [`paced`](crate::paced), and there it is measured.
 //!
 //! Invariants: a connection is either idle or waits for one answer; `waiting` is the number of
 //! those that wait; a `run` ends one batch of events after its duration, or 5 s later at most if
 //! nothing was answered by then.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{self, SocketAddr};
@@ -20,6 +22,8 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+
+use crate::paced::Pace;
 
 /// Distinct requests per connection before they repeat; also distinguishes neighbours.
 pub(crate) const VARIANTS: usize = 256;
@@ -45,13 +49,15 @@ pub struct Load {
     pub size: usize,
 }
 
-/// What one [`Generator::run`] has done.
+/// What one run has done.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
     /// Requests that were answered, and verified to the last byte.
     pub requests: u64,
     /// How long it took.
     pub elapsed: Duration,
+    /// Latency, if the requests came by a timetable.
+    pub pace: Option<Pace>,
 }
 
 /// Open connections to one server, and the loop that drives them.
@@ -59,7 +65,7 @@ pub struct Progress {
 pub struct Generator {
     poll: Poll,
     events: Events,
-    fleet: Fleet,
+    pub(crate) fleet: Fleet,
 }
 
 impl Generator {
@@ -87,6 +93,7 @@ impl Generator {
                 variant: index * NEIGHBOUR_STEP % VARIANTS,
                 sent: load.size,
                 received: load.size,
+                due: Instant::now(),
             });
         }
         Ok(Self {
@@ -94,6 +101,7 @@ impl Generator {
             events: Events::with_capacity(EVENTS),
             fleet: Fleet {
                 connections,
+                idle: (0..load.connections).collect(),
                 table: pseudo_random_bytes(load.size + VARIANTS),
                 buffer: vec![0; RECEIVE_BUFFER],
                 size: load.size,
@@ -124,6 +132,7 @@ impl Generator {
                 return Ok(Progress {
                     requests,
                     elapsed: now - start,
+                    pace: None,
                 });
             }
             // A short run on a busy machine may see no answer at all: it waits for the first.
@@ -165,12 +174,31 @@ impl Generator {
         Ok(())
     }
 
+    /// Requests that were answered since the connections were opened.
+    #[must_use]
+    pub fn answered(&self) -> u64 {
+        self.fleet.answered
+    }
+
     fn turn(&mut self, limit: Duration) -> Result<(), LoadError> {
+        self.wait(limit)?;
+        self.handle()
+    }
+
+    /// Fetches the next events.
+    pub(crate) fn wait(&mut self, limit: Duration) -> Result<(), LoadError> {
         match self.poll.poll(&mut self.events, Some(limit)) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
-            Err(error) => return Err(LoadError::socket(0, "wait for events", error)),
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                self.events.clear();
+                Ok(())
+            }
+            Err(error) => Err(LoadError::socket(0, "wait for events", error)),
         }
+    }
+
+    /// Handles the events that were fetched.
+    pub(crate) fn handle(&mut self) -> Result<(), LoadError> {
         for event in &self.events {
             self.fleet.handle(event)?;
         }
@@ -180,33 +208,35 @@ impl Generator {
 
 /// One connection; both counters are at the request's size while it is idle.
 #[derive(Debug)]
-struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     /// Where in the table its current request starts.
     variant: usize,
     sent: usize,
     received: usize,
+    /// When its current request was meant to be sent, if that is said by a timetable.
+    pub(crate) due: Instant,
 }
 
 /// Everything but the selector, so that events can be borrowed while it changes.
 #[derive(Debug)]
-struct Fleet {
-    connections: Vec<Connection>,
+pub(crate) struct Fleet {
+    pub(crate) connections: Vec<Connection>,
+    /// Those that wait for no answer; the one that has been idle longest comes first.
+    pub(crate) idle: VecDeque<usize>,
     table: Vec<u8>,
     buffer: Vec<u8>,
     size: usize,
-    answered: u64,
+    pub(crate) answered: u64,
     waiting: usize,
     /// Whether an answer is followed by the next request.
-    repeat: bool,
+    pub(crate) repeat: bool,
 }
 
 impl Fleet {
     fn start_idle(&mut self) -> Result<(), LoadError> {
-        for index in 0..self.connections.len() {
-            if self.connections[index].received == self.size {
-                self.request(index)?;
-            }
+        while let Some(index) = self.idle.pop_front() {
+            self.request(index)?;
         }
         Ok(())
     }
@@ -227,8 +257,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// Starts the next request of an idle connection.
-    fn request(&mut self, index: usize) -> Result<(), LoadError> {
+    /// Starts the next request of a connection that was idle.
+    pub(crate) fn request(&mut self, index: usize) -> Result<(), LoadError> {
         let connection = &mut self.connections[index];
         connection.variant = (connection.variant + 1) % VARIANTS;
         connection.sent = 0;
@@ -302,12 +332,14 @@ impl Fleet {
             self.waiting -= 1;
             if self.repeat {
                 self.request(index)?;
+            } else {
+                self.idle.push_back(index);
             }
         }
         Ok(())
     }
 
-    fn stalled(&self, limit: Duration) -> LoadError {
+    pub(crate) fn stalled(&self, limit: Duration) -> LoadError {
         LoadError::Stalled {
             waiting: self.waiting,
             answered: self.answered,

@@ -1,12 +1,10 @@
-//! Pure: from runs of the open loop to medians, ratios within a round, and lines of text.
+//! Pure: from runs of the open loop to medians, ratios within a round, and tables.
 //!
-//! As in [`table`](crate::table), which see: ratios are taken within a round and never between rounds.
-
-use std::fmt::Write;
+//! As in [`echo_table`](crate::echo_table), which see: ratios are taken within a round and never between rounds.
 
 use crate::hog::HogWindow;
 use crate::skew::SkewWindow;
-use crate::table::Spread;
+use crate::table::{Spread, Table};
 
 /// The server that all others are measured against.
 const ORACLE: &str = "oracle";
@@ -40,18 +38,11 @@ fn of<'w>(
 
 /// The table of one column; a line per server that has at least one window.
 #[must_use]
-pub fn skew(windows: &[SkewWindow], servers: &[&str], column: &str) -> String {
-    let mut text = format!(
-        "{:<18} {:>8} {:>24} {:>20} {:>20} {:>11} {:>12} {:>12}\n",
-        "server",
-        "p50 ms",
-        "p99 ms",
-        "p99 / ideal",
-        "p99 / oracle",
-        "sent late",
-        "overhead us",
-        "not answered"
-    );
+pub fn skew(windows: &[SkewWindow], servers: &[&str], column: &str) -> Table {
+    let title = format!("requests with work, 8 connections, 2 CPUs: {column}");
+    let mut head = vec!["server", "p50 ms", "p99 ms", "p99 / ideal", "p99 / oracle"];
+    head.extend(["sent late us", "overhead us", "not answered"]);
+    let mut table = Table::new(title, head);
     for server in servers {
         let spread =
             |value: fn(&SkewWindow) -> f64| Spread::of(of(windows, server, column).map(value));
@@ -62,40 +53,31 @@ pub fn skew(windows: &[SkewWindow], servers: &[&str], column: &str) -> String {
         let missing: usize = of(windows, server, column)
             .map(|window| window.requests - window.answered)
             .sum();
-        writeln!(
-            text,
-            "{server:<18} {:>8.2} {:>24} {:>20} {:>20} {:>8.0} us {:>12.1} {missing:>12}",
-            median(|window| window.p50_us / 1e3),
+        let cells = [
+            format!("{:.2}", median(|window| window.p50_us / 1e3)),
             Spread::text(Some(p99)),
             Spread::text(against_ideal(windows, server, column)),
             Spread::text(against_oracle(windows, server, column)),
-            median(|window| window.late_p99_us),
-            median(|window| window.overhead_us),
-        )
-        .expect("a String takes everything");
+            format!("{:.0}", median(|window| window.late_p99_us)),
+            format!("{:.1}", median(|window| window.overhead_us)),
+            missing.to_string(),
+        ];
+        table.row(server, cells);
     }
-    text
+    table
 }
 
 /// All columns in one table: the median 99th percentile in ms, and in parentheses that of the ratios to the ideal.
 #[must_use]
-pub fn summary(windows: &[SkewWindow], servers: &[&str], columns: &[&str]) -> String {
-    let line = |name: &str, cells: &mut dyn Iterator<Item = String>| {
-        let cells = cells.map(|cell| format!(" {cell:>13}"));
-        format!("{name:<18}{}\n", cells.collect::<String>())
-    };
-    let mut text = line(
-        "p99 ms (/ ideal)",
-        &mut columns.iter().map(ToString::to_string),
-    );
-    text += &line(
-        "ideal",
-        &mut columns.iter().map(|column| {
-            let own = windows.iter().filter(|window| window.column == *column);
-            let ideal = Spread::of(own.map(|window| window.ideal_p99_us / 1e3));
-            ideal.map_or("-".into(), |ideal| format!("{:.1}", ideal.median))
-        }),
-    );
+pub fn summary(windows: &[SkewWindow], servers: &[&str], columns: &[&str]) -> Table {
+    let head = ["server"].into_iter().chain(columns.iter().copied());
+    let mut table = Table::new("requests with work: p99 in ms (/ ideal)", head);
+    let ideal = columns.iter().map(|column| {
+        let own = windows.iter().filter(|window| window.column == *column);
+        let ideal = Spread::of(own.map(|window| window.ideal_p99_us / 1e3));
+        ideal.map_or("-".into(), |ideal| format!("{:.1}", ideal.median))
+    });
+    table.row("ideal", ideal);
     for server in servers {
         if !windows.iter().any(|window| window.server == *server) {
             continue;
@@ -107,18 +89,18 @@ pub fn summary(windows: &[SkewWindow], servers: &[&str], columns: &[&str]) -> St
             };
             format!("{:.1} ({:.1})", p99.median, ratio.median)
         };
-        text += &line(server, &mut columns.iter().map(cell));
+        table.row(server, columns.iter().map(cell));
     }
-    text
+    table
 }
 
 /// The table of held loops; a line per server that has at least one window.
 #[must_use]
-pub fn hog(windows: &[HogWindow], servers: &[&str]) -> String {
-    let mut text = format!(
-        "{:<18} {:>16} {:>26} {:>26} {:>14} {:>26}\n",
-        "server", "answered", "p99 ms", "max ms", "connects", "connects' p99 ms"
-    );
+pub fn hog(windows: &[HogWindow], servers: &[&str]) -> Table {
+    let title = "a loop held by one request, 2 CPUs";
+    let mut head = vec!["server", "answered", "p99 ms", "max ms"];
+    head.extend(["connects", "connects' p99 ms"]);
+    let mut table = Table::new(title, head);
     for server in servers {
         let own: Vec<&HogWindow> = windows
             .iter()
@@ -131,9 +113,7 @@ pub fn hog(windows: &[HogWindow], servers: &[&str]) -> String {
         let spread = |value: fn(&HogWindow) -> f64| {
             Spread::text(Spread::of(own.iter().map(|window| value(window))))
         };
-        writeln!(
-            text,
-            "{server:<18} {:>16} {:>26} {:>26} {:>14} {:>26}",
+        let cells = [
             format!("{} of {}", sum(|w| w.answered), sum(|w| w.requests)),
             spread(|window| window.p99_us / 1e3),
             spread(|window| window.max_us / 1e3),
@@ -143,10 +123,10 @@ pub fn hog(windows: &[HogWindow], servers: &[&str]) -> String {
                 sum(|w| w.connects)
             ),
             spread(|window| window.connects_p99_us / 1e3),
-        )
-        .expect("a String takes everything");
+        ];
+        table.row(server, cells);
     }
-    text
+    table
 }
 
 #[cfg(test)]
@@ -190,11 +170,11 @@ mod tests {
     #[test]
     fn tables_show_ratios_and_what_is_missing() {
         let windows = [window("smol", 0, 3_000.0)];
-        let text = skew(&windows, &["oracle", "smol"], "exp .5");
-        assert_eq!(text.lines().count(), 2, "{text}");
+        let text = skew(&windows, &["oracle", "smol"], "exp .5").to_string();
+        assert_eq!(text.lines().count(), 3, "{text}");
         let parts = ["0.70", "3.00 [3.00-3.00]", "1.50 [1.50-1.50]", "12.0", " 1"];
         assert!(parts.iter().all(|part| text.contains(part)), "{text}");
-        let text = summary(&windows, &["oracle", "smol"], &["exp .5", "exp .7"]);
+        let text = summary(&windows, &["oracle", "smol"], &["exp .5", "exp .7"]).to_string();
         assert!(text.contains("2.0") && text.contains("3.0 (1.5)"), "{text}");
     }
 }

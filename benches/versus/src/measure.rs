@@ -13,7 +13,10 @@ use serde::Serialize;
 
 use crate::datagrams::Datagrams;
 use crate::generator::{Generator, Load, LoadError, Progress};
+use crate::open_loop::nanoseconds;
+use crate::paced::Pace;
 use crate::process::ServerProcess;
+use crate::timetable::Timetable;
 use crate::usage::{self, Usage};
 
 /// Part of the counted time that is spent on warming up before it.
@@ -44,6 +47,8 @@ pub struct Window {
     pub voluntary_switches: u64,
     /// How often they were interrupted: many mean that CPU 0 was shared with other work.
     pub involuntary_switches: u64,
+    /// Latency, if the requests came at a fixed rate.
+    pub pace: Option<Pace>,
 }
 
 /// What the requests travel in.
@@ -66,6 +71,8 @@ pub struct Shape {
     pub size: usize,
     /// The counted time.
     pub seconds: f64,
+    /// Requests a second of all connections together; none: each answer is followed by the next request. TCP only.
+    pub rate: Option<f64>,
 }
 
 /// Measures one window.
@@ -78,7 +85,7 @@ pub fn window(
     round: usize,
     shape: &Shape,
 ) -> anyhow::Result<Window> {
-    match load(server, shape) {
+    match load(server, shape, round as u64) {
         Ok(Loaded {
             progress,
             server,
@@ -95,6 +102,7 @@ pub fn window(
             generator_cpu_ns: nanoseconds(generator.cpu),
             voluntary_switches: server.voluntary_switches,
             involuntary_switches: server.involuntary_switches,
+            pace: progress.pace,
         }),
         Err(error) => Err(server.explain(error)),
     }
@@ -107,16 +115,20 @@ struct Loaded {
     generator: Usage,
 }
 
-fn load(server: &ServerProcess, shape: &Shape) -> anyhow::Result<Loaded> {
+/// The seed is the round's: its servers get their requests at the same moments.
+fn load(server: &ServerProcess, shape: &Shape, seed: u64) -> anyhow::Result<Loaded> {
     let counted = Duration::from_secs_f64(shape.seconds);
     let load = Load {
         server: server.address(),
         connections: shape.connections,
         size: shape.size,
     };
-    let mut generator = match shape.protocol {
-        Protocol::Tcp => Client::Tcp(Generator::connect(&load)?),
-        Protocol::Udp => Client::Udp(Datagrams::connect(&load)?),
+    let mut generator = match (shape.protocol, shape.rate) {
+        (Protocol::Udp, _) => Client::Udp(Datagrams::connect(&load)?),
+        (Protocol::Tcp, None) => Client::Tcp(Generator::connect(&load)?),
+        (Protocol::Tcp, Some(rate)) => {
+            Client::Paced(Generator::connect(&load)?, Timetable::new(rate, seed))
+        }
     };
     generator
         .run(counted.mul_f64(WARM_UP_PART))
@@ -137,9 +149,10 @@ fn load(server: &ServerProcess, shape: &Shape) -> anyhow::Result<Loaded> {
     })
 }
 
-/// The closed loop of either protocol.
+/// The closed loop of either protocol, or a rate.
 enum Client {
     Tcp(Generator),
+    Paced(Generator, Timetable),
     Udp(Datagrams),
 }
 
@@ -147,13 +160,14 @@ impl Client {
     fn run(&mut self, duration: Duration) -> Result<Progress, LoadError> {
         match self {
             Client::Tcp(generator) => generator.run(duration),
+            Client::Paced(generator, timetable) => generator.run_by(timetable.clone(), duration),
             Client::Udp(datagrams) => datagrams.run(duration),
         }
     }
 
     fn finish(&mut self) -> Result<(), LoadError> {
         match self {
-            Client::Tcp(generator) => generator.finish(),
+            Client::Tcp(generator) | Client::Paced(generator, _) => generator.finish(),
             Client::Udp(datagrams) => datagrams.finish(),
         }
     }
@@ -238,8 +252,4 @@ fn grow(
         idle_bytes,
         echoed_bytes,
     })
-}
-
-fn nanoseconds(span: Duration) -> u64 {
-    u64::try_from(span.as_nanos()).expect("a window is shorter than 584 years")
 }

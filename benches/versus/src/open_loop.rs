@@ -284,6 +284,6 @@ impl<'t> Receiver<'t> {
     }
 }
 
-fn nanoseconds(span: Duration) -> u64 {
+pub(crate) fn nanoseconds(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).expect("a run is shorter than 584 years")
 }

@@ -131,7 +131,7 @@ pub fn skewed(column: &Column, seconds: f64, seed: u64) -> Trace {
     }
 }
 
-fn exponential(rng: &mut Rng, mean: f64) -> f64 {
+pub(crate) fn exponential(rng: &mut Rng, mean: f64) -> f64 {
     -mean * (1.0 - rng.f64()).ln()
 }
 

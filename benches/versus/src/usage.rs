@@ -82,6 +82,18 @@ pub fn check_pinned(pid: u32, cpus: &[usize]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether every thread of the process is being traced.
+///
+/// # Errors
+/// When the process does not exist any more.
+pub fn is_traced(pid: u32) -> anyhow::Result<bool> {
+    let tracers: anyhow::Result<Vec<u64>> = thread_statuses(pid)?
+        .iter()
+        .map(|status| number(status, "TracerPid:"))
+        .collect();
+    Ok(tracers?.iter().all(|tracer| *tracer != 0))
+}
+
 /// The numbers in a list like `0-2,5`.
 fn listed(list: &str) -> anyhow::Result<Vec<usize>> {
     let mut numbers = Vec::new();

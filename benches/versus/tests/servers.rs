@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use garland_versus::generator::{Generator, Load, LoadError};
 use garland_versus::hog;
+use garland_versus::idle;
 use garland_versus::measure::{self, Protocol, Shape, Traffic};
 use garland_versus::open_loop;
 use garland_versus::process::{Refused, ServerProcess};
 use garland_versus::skew;
+use garland_versus::syscalls;
+use garland_versus::timetable::Timetable;
 use garland_versus::trace::{COLUMNS, Request, Trace};
 
 /// Every server of this package that echoes over TCP, as its program and arguments.
@@ -153,6 +156,7 @@ fn every_server_echoes_every_byte_in_every_shape() {
                 connections,
                 size,
                 seconds: 0.1,
+                rate: None,
             };
             let window = measure::window(&mut process, "server", 0, &shape);
             let window = window.unwrap_or_else(|error| panic!("{server:?} {shape:?}: {error:#}"));
@@ -174,6 +178,7 @@ fn every_udp_server_echoes_every_byte() {
                 connections,
                 size,
                 seconds: 0.1,
+                rate: None,
             };
             let window = measure::window(&mut process, "server", 0, &shape);
             let window = window.unwrap_or_else(|error| panic!("{server:?} {shape:?}: {error:#}"));
@@ -181,6 +186,115 @@ fn every_udp_server_echoes_every_byte() {
         }
         process.end().expect("it ends with its stdin");
     }
+}
+
+#[test]
+fn two_loops_echo_every_byte_without_stealing_and_rescue() {
+    for model in ["callback", "task"] {
+        let arguments = [model, "--no-rescue", "--no-steal"];
+        let program = env!("CARGO_BIN_EXE_serve_garland");
+        let mut process = start_on(program, &arguments, &[0, 1]).expect("it runs everywhere");
+        let window = measure::window(&mut process, "server", 0, &paced(64, None));
+        let window = window.unwrap_or_else(|error| panic!("{model}: {error:#}"));
+        assert!(window.requests > 0 && window.pace.is_none(), "{window:?}");
+        process.end().expect("it ends with its stdin");
+    }
+}
+
+fn paced(connections: usize, rate: Option<f64>) -> Shape {
+    Shape {
+        protocol: Protocol::Tcp,
+        connections,
+        size: 64,
+        seconds: 0.3,
+        rate,
+    }
+}
+
+#[test]
+fn a_rate_is_kept_and_latency_is_measured() {
+    let mut process = start(&SERVERS[0]).expect("this one runs everywhere");
+    let window = measure::window(&mut process, "mio", 0, &paced(8, Some(1000.0)));
+    let window = window.expect("it echoes");
+    let pace = window.pace.expect("there was a rate");
+    // 300 in the mean; five times the deviation of a Poisson count to either side.
+    assert!((213..=387).contains(&pace.due), "{window:?}");
+    assert!(window.requests + 8 >= pace.due, "{window:?}");
+    assert!(0.0 < pace.p50_us && pace.p50_us <= pace.p90_us, "{pace:?}");
+    assert!(pace.p90_us <= pace.p99_us, "{pace:?}");
+    process.end().expect("it ends with its stdin");
+}
+
+#[test]
+fn a_rate_that_one_connection_cannot_carry_shows_in_count_and_latency() {
+    let mut process = start(&SERVERS[0]).expect("this one runs everywhere");
+    let window = measure::window(&mut process, "mio", 0, &paced(1, Some(5e6)));
+    let window = window.expect("what is sent is echoed");
+    let pace = window.pace.expect("there was a rate");
+    assert!(window.requests * 2 < pace.due, "{window:?}");
+    // Those that never left have waited too: half of all for half of the time or longer.
+    assert!(pace.p50_us > 100_000.0, "{pace:?}");
+    process.end().expect("it ends with its stdin");
+}
+
+#[test]
+fn a_wrong_answer_at_a_rate_is_found() {
+    let load = lying_server(|answer| answer[63] ^= 1);
+    let mut generator = Generator::connect(&load).expect("it listens");
+    let timetable = Timetable::new(1000.0, 1);
+    let error = generator.run_by(timetable, Duration::from_secs(5));
+    let error = error.expect_err("the answers are wrong");
+    assert!(
+        matches!(error, LoadError::Mismatch { byte: 63, .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn no_answer_at_a_rate_is_found() {
+    let load = lying_server(|answer| answer.truncate(63));
+    let mut generator = Generator::connect(&load).expect("it listens");
+    let timetable = Timetable::new(1000.0, 1);
+    let error = generator.run_by(timetable, Duration::from_millis(100));
+    let error = error.expect_err("no answer is complete");
+    assert!(
+        matches!(error, LoadError::Stalled { answered: 0, .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn system_calls_of_a_bare_loop_are_counted() {
+    let mut process = start(&SERVERS[0]).expect("this one runs everywhere");
+    let load = Load {
+        server: process.address(),
+        connections: 1,
+        size: 64,
+    };
+    match syscalls::count(&mut process, "mio", &load) {
+        Ok(counted) => {
+            // It waits, receives and sends, each once; attaching adds a few.
+            let each = counted.per_request();
+            let few = 10.0 / counted.requests as f64;
+            assert!((2.9..=3.1 + few).contains(&each), "{counted:?}");
+        }
+        Err(error) if error.is::<Refused>() => eprintln!("not counted: {error}"),
+        Err(error) => panic!("{error:#}"),
+    }
+    process.end().expect("it ends with its stdin");
+}
+
+#[test]
+fn a_bare_loop_sleeps_while_there_is_nothing_to_do() {
+    let process = start(&SERVERS[0]).expect("this one runs everywhere");
+    let servers = [("mio", &process)].into_iter();
+    let [(_, idle)] = &idle::watch(servers, Duration::from_millis(300))[..] else {
+        panic!("one server was watched");
+    };
+    let idle = idle.as_ref().expect("it echoes");
+    assert_eq!(idle.wakeups, 0, "{idle:?}");
+    assert!(idle.seconds >= 0.3, "{idle:?}");
+    process.end().expect("it ends with its stdin");
 }
 
 #[test]
@@ -303,6 +417,7 @@ fn idle_connections_cost_every_server_memory() {
             connections: 500,
             size: 64,
             seconds: 1.0,
+            rate: None,
         };
         let memory = measure::memory(&mut process, "server", &shape, Traffic::OneEcho);
         let memory = memory.unwrap_or_else(|error| panic!("{server:?}: {error:#}"));
@@ -399,6 +514,7 @@ fn server_that_dies_under_load_is_reported_with_its_stderr() {
         connections: 100,
         size: 64,
         seconds: 0.1,
+        rate: None,
     };
     let error = measure::window(&mut server, "mio", 0, &shape);
     let text = format!(
