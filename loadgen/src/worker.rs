@@ -292,7 +292,9 @@ impl<L: Lane> Worker<L> {
         match received {
             Ok(bytes) => {
                 recorder.received_bytes(bytes);
-                if let Some(at) = answered_at {
+                if n_freed > 0 {
+                    // A damaged datagram makes room like any other, but has no moment of an answer.
+                    let at = answered_at.unwrap_or_else(Instant::now);
                     self.give_work(index, at, n_freed);
                 }
                 bytes > 0

@@ -179,6 +179,21 @@ fn lost_datagrams_are_counted_and_stop_no_sender() {
     assert_eq!(datagrams(&ran), [sent, sent - lost, lost, 0, 0, 0, 0]);
 }
 
+/// One request in flight, and each sender's fourth comes back damaged: there is nothing to wait for.
+#[test]
+fn damaged_datagrams_stop_no_sender() {
+    for rate in [[].as_slice(), &["--rate", "200"]] {
+        let (address, done) = server(|n| if n == 3 { Act::Damage } else { Act::Echo });
+        let options = ["--connections", "2", "--depth", "1", "--duration", "500ms"];
+        let ran = run_udp(address, &[options.as_slice(), rate].concat());
+        assert_eq!(ran.code, Some(1), "contents were damaged: {ran:#?}");
+        let (sent, damaged) = (total(&done), count(&done, Act::Damage));
+        assert_eq!(damaged, 2, "{ran:#?}");
+        assert!(sent > 20, "each goes on after it: {ran:#?}");
+        assert_eq!(datagrams(&ran), [sent, sent - 2, 0, 0, 0, 0, 2], "{ran:#?}");
+    }
+}
+
 #[test]
 fn every_fault_is_counted_as_what_it_was() {
     let late = Act::Delay(SETTLE + Duration::from_millis(300));
