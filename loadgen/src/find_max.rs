@@ -41,6 +41,7 @@ pub(crate) struct Plan {
     /// One window.
     window: RunPlan,
     objectives: Vec<Assertion>,
+    up_to: f64,
     search: Search,
 }
 
@@ -51,8 +52,9 @@ pub(crate) struct Trial {
     pub(crate) achieved: f64,
     /// Seconds.
     pub(crate) window: f64,
-    pub(crate) p50: u64,
-    pub(crate) p99: u64,
+    /// None if nothing was answered.
+    pub(crate) p50: Option<u64>,
+    pub(crate) p99: Option<u64>,
     pub(crate) checks: Vec<Checked>,
     /// Why the rate does not hold; empty if it does.
     pub(crate) against: Vec<String>,
@@ -67,6 +69,8 @@ pub(crate) struct Found {
     schema: u32,
     target: String,
     objectives: Vec<String>,
+    /// The highest rate to try.
+    up_to: f64,
     pub(crate) trials: Vec<Trial>,
     /// The highest rate that held and was confirmed.
     pub(crate) rate: Option<f64>,
@@ -121,6 +125,7 @@ impl Plan {
         Ok(Plan {
             window: RunPlan::new(window, cpus)?,
             objectives: args.slo.clone(),
+            up_to,
             search: Search::new(from, up_to, precision / 100.0),
         })
     }
@@ -140,6 +145,7 @@ impl Plan {
             schema: SCHEMA,
             target: self.window.target.to_string(),
             objectives: self.objectives.iter().map(Assertion::to_string).collect(),
+            up_to: self.up_to,
             trials: Vec::new(),
             rate: None,
             is_generator_bound: false,
@@ -216,14 +222,17 @@ impl Trial {
                 share * 100.0
             ));
         }
+        let latency = outcome.latency();
+        let at =
+            |percentile| (!latency.is_empty()).then(|| latency.value_at_percentile(percentile));
         let is_invalid = !record.generator_bound.is_empty();
         against.extend(record.generator_bound.iter().cloned());
         Trial {
             asked,
             achieved: outcome.measured.rate(),
             window: outcome.measured.span.as_secs_f64(),
-            p50: outcome.latency().value_at_percentile(50.0),
-            p99: outcome.latency().value_at_percentile(99.0),
+            p50: at(50.0),
+            p99: at(99.0),
             checks: record.assertions.clone(),
             against,
             is_invalid,
@@ -247,6 +256,12 @@ impl Found {
         out.flush()
     }
 
+    /// The highest rate that held, confirmed or not.
+    pub(crate) fn best(&self) -> Option<f64> {
+        let held = self.trials.iter().filter(|trial| trial.against.is_empty());
+        held.map(|trial| trial.asked).max_by(f64::total_cmp)
+    }
+
     fn conclude(&mut self, rate: Option<f64>) {
         self.rate = rate;
         let bad = self.trials.iter().filter(|trial| !trial.against.is_empty());
@@ -261,13 +276,15 @@ impl Found {
 
 impl Display for Trial {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let shown =
+            |latency: Option<u64>| latency.map_or("-".to_owned(), |nanos| span(nanos as f64));
         write!(
             f,
             "{:>10.0}/s asked {:>10.0}/s achieved  p50 {:>9}  p99 {:>9}  {}{}",
             self.asked,
             self.achieved,
-            span(self.p50 as f64),
-            span(self.p99 as f64),
+            shown(self.p50),
+            shown(self.p99),
             if self.is_confirmation {
                 "confirmation "
             } else {
@@ -289,20 +306,25 @@ impl Display for Found {
         for trial in &self.trials {
             writeln!(f, "  {trial}")?;
         }
-        let best = self.trials.iter().filter(|trial| trial.against.is_empty());
-        let best = best.map(|trial| trial.asked).fold(0.0, f64::max);
         let early = match &self.failure {
             Some(failure) => Some(failure.as_str()),
             None => self.is_interrupted.then_some("interrupted"),
         };
         if let Some(why) = early {
-            let so_far = format!("{best:.0}/s held so far, unconfirmed");
+            let so_far = match self.best() {
+                Some(best) => format!("{best:.0}/s held so far, unconfirmed"),
+                None => "no rate held so far".to_owned(),
+            };
             return writeln!(f, "result       {why}; {so_far}");
         }
         match self.rate {
             Some(rate) if self.is_generator_bound => writeln!(
                 f,
                 "result       at least {rate:.0}/s; INVALID as a maximum: generator-bound above it"
+            ),
+            Some(rate) if rate >= self.up_to => writeln!(
+                f,
+                "result       at least {rate:.0}/s holds, and none above it was tried (--up-to)"
             ),
             Some(rate) => writeln!(f, "result       {rate:.0}/s is the highest rate that holds"),
             None if self.is_generator_bound => {

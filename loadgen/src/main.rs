@@ -194,6 +194,9 @@ fn find_max_command(args: FindMaxArgs) -> Result<ExitCode, String> {
     } else {
         say(&found)?;
     }
+    if found.is_interrupted && found.best().is_none() {
+        return Err("interrupted before a rate held".to_owned());
+    }
     if let Some(failure) = found.failure {
         return Err(failure);
     }

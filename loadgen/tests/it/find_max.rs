@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{echo, echo_server, finish, fresh_folder, loadgen, server, signal, start};
+use crate::support::{
+    echo, echo_server, eventually, finish, fresh_folder, loadgen, server, signal, start,
+};
 
 /// 32 connections, 100 ms a request: 320 a second at most, by Little's law; a machine that others
 /// use too makes less of it.
@@ -106,6 +108,33 @@ fn objective_that_no_rate_keeps_exits_with_3_and_shows_the_trajectory() {
     );
 }
 
+/// A search that was not allowed to go on has found no maximum.
+#[test]
+fn rate_that_holds_at_the_limit_is_a_lower_bound() {
+    let target = format!("tcp://{}", echo_server());
+    let arguments = [
+        "find-max",
+        &target,
+        "--slo",
+        "p50<1h",
+        "--connections",
+        "2",
+        "--from",
+        "20",
+        "--up-to",
+        "40",
+        "--arrivals",
+        "constant",
+        "--duration",
+        "200ms",
+        "--warmup",
+        "0s",
+    ];
+    let ran = eventually(|| loadgen(&arguments), |ran| ran.code == Some(0));
+    let result = "at least 40/s holds, and none above it was tried (--up-to)";
+    assert_eq!(ran.line("result"), result, "{ran:#?}");
+}
+
 /// The first line of progress proves that a window is done; the search goes on for long.
 #[test]
 fn interrupted_search_reports_and_keeps_its_trajectory() {
@@ -144,8 +173,13 @@ fn interrupted_search_reports_and_keeps_its_trajectory() {
         .join()
         .expect("reading does not panic")
         .expect("a pipe can be read");
-    assert_eq!(ran.code, Some(0), "{ran:#?}");
-    assert!(ran.line("result").starts_with("interrupted; "), "{ran:#?}");
+    // On a busy machine the generator may have spoilt the only window.
+    let (code, result) = match ran.code {
+        Some(1) => (1, "interrupted; no rate held so far"),
+        _ => (0, "interrupted; 10/s held so far, unconfirmed"),
+    };
+    assert_eq!(ran.code, Some(code), "{ran:#?}");
+    assert_eq!(ran.line("result"), result, "{ran:#?}");
     assert!(ran.stdout.contains("10/s asked"), "{ran:#?}");
     let stored = fs::read_to_string(folder.join("find-max.json")).expect("it is there");
     let stored: Value = serde_json::from_str(&stored).expect("JSON");
