@@ -234,10 +234,13 @@ fn arrivals(record: &RunRecord) -> String {
             format!("{:.3}", of.variation()),
         ]
     };
-    let table = html::table(
-        &["gaps between sends", "mean", "variation"],
-        &[row("asked", &gaps.asked), row("realised", &gaps.realised)],
-    );
+    let table = match gaps.realised.n() {
+        0 => String::new(),
+        _ => html::table(
+            &["gaps between sends", "mean", "variation"],
+            &[row("asked", &gaps.asked), row("realised", &gaps.realised)],
+        ),
+    };
     let outcome = &record.outcome;
     let facts = html::facts(&[
         ("Send lag", percentiles(&lags.send_lag)),

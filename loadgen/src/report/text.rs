@@ -30,12 +30,16 @@ impl Display for Report<'_> {
         )?;
         if !plan.warmup.is_zero() {
             let sum = phase_line(&outcome.warmup);
-            let p99 = outcome.warmup.samples.latency.value_at_percentile(99.0);
-            let p99 = span(p99 as f64);
+            let latency = &outcome.warmup.samples.latency;
+            let p99 = if latency.is_empty() {
+                String::new()
+            } else {
+                format!(", p99 {}", span(latency.value_at_percentile(99.0) as f64))
+            };
             line(
                 f,
                 "warm-up",
-                &format!("{sum}, p99 {p99} (left out of the result)"),
+                &format!("{sum}{p99} (left out of the result)"),
             )?;
         }
         line(f, "measured", &phase_line(&outcome.measured))?;
@@ -78,11 +82,19 @@ fn line(f: &mut Formatter<'_>, label: &str, text: &str) -> fmt::Result {
     writeln!(f, "{label:<LABEL$}{text}")
 }
 
+/// Where the target is behind, its answers within the phase and those to the requests of the phase
+/// are two things, and a reader who divides must see which one is the rate.
 fn phase_line(sum: &PhaseSum) -> String {
+    let (answered, in_time) = (sum.samples.latency.len(), sum.answered_in_time);
+    let in_that_time = if answered.abs_diff(in_time) * 100 > answered {
+        format!(" in the end, {} answers in that time", count(in_time))
+    } else {
+        String::new()
+    };
     format!(
-        "{}, {} requests answered, {:.1}/s",
+        "{}, {} requests answered{in_that_time}, {:.1}/s",
         duration(sum.span),
-        count(sum.samples.latency.len()),
+        count(answered),
         sum.rate()
     )
 }
@@ -91,16 +103,16 @@ fn phase_line(sum: &PhaseSum) -> String {
 fn datagrams(counts: &Datagrams) -> String {
     let mut text = format!(
         "{} sent = {} good + {} lost + {} late + {} duplicated + {} reordered + {} corrupted",
-        counts.sent,
-        counts.good,
-        counts.lost,
-        counts.late,
-        counts.duplicated,
-        counts.reordered,
-        counts.corrupted
+        count(counts.sent),
+        count(counts.good),
+        count(counts.lost),
+        count(counts.late),
+        count(counts.duplicated),
+        count(counts.reordered),
+        count(counts.corrupted)
     );
     if counts.strays > 0 {
-        text.push_str(&format!("; {} strays", counts.strays));
+        text.push_str(&format!("; {} strays", count(counts.strays)));
     }
     text
 }
@@ -160,8 +172,10 @@ fn open_loop(f: &mut Formatter<'_>, record: &RunRecord) -> fmt::Result {
         1 => format!(" ({} has {:.3})", open.arrivals, open.arrivals.variation()),
         _ => " between sends of one thread".to_owned(),
     };
-    let n = count(gaps.realised.n());
-    let gaps = format!("mean of {n} gaps {done}; asked: {asked}{law}");
+    let gaps = match gaps.realised.n() {
+        0 => "none".to_owned(),
+        n => format!("mean of {} gaps {done}; asked: {asked}{law}", count(n)),
+    };
     line(f, "arrivals", &gaps)?;
     line(f, "send lag", &percentiles(&lags.send_lag))?;
     line(f, "own lag", &percentiles(&lags.own_lag))?;

@@ -113,6 +113,71 @@ fn server_that_closes_mid_run_is_named_and_the_run_ends_early() {
     assert_eq!(ran.answered("measured"), 30, "{ran:#?}");
 }
 
+/// What is not there has no figure, in the warm-up as little as in the measured time.
+#[test]
+fn target_that_never_answers_has_no_latency_not_even_zero() {
+    let address = server(|mut stream| {
+        let mut buffer = [0; 4096];
+        while stream.read(&mut buffer).is_ok_and(|n| n > 0) {}
+    });
+    let times = ["--warmup", "100ms", "--duration", "100ms", "--drain", "0s"];
+    for load in [[].as_slice(), &["--rate", "50"]] {
+        let ran = run(address, &[times.as_slice(), load].concat());
+        assert_eq!(ran.code, Some(1), "{ran:#?}");
+        assert!(!ran.line("warm-up").contains("p99"), "{ran:#?}");
+        assert!(ran.stdout.contains("no request was answered"), "{ran:#?}");
+        assert!(!ran.stdout.contains("better than the truth"), "{ran:#?}");
+        assert!(
+            ran.stderr.contains("timed out") && ran.stderr.contains("nothing was measured"),
+            "{ran:#?}"
+        );
+    }
+}
+
+/// A request takes 50 ms on the one connection, 40 a second are due, so it is behind at once: what
+/// is answered in the end is more than what is answered in the time.
+#[test]
+fn answers_within_the_time_are_told_from_those_in_the_end() {
+    let address = server(|stream| {
+        echo(stream, |_| {
+            thread::sleep(Duration::from_millis(50));
+            true
+        });
+    });
+    let options = [
+        "--warmup",
+        "0s",
+        "--duration",
+        "600ms",
+        "--connections",
+        "1",
+    ];
+    let ran = run(
+        address,
+        &[
+            options.as_slice(),
+            &["--rate", "40", "--arrivals", "constant"],
+        ]
+        .concat(),
+    );
+    assert!(ran.is_ok(), "{ran:#?}");
+    let line = ran.line("measured");
+    let (_, in_time) = line
+        .split_once(" in the end, ")
+        .unwrap_or_else(|| panic!("{ran:#?}"));
+    let in_time: u64 = in_time
+        .split(' ')
+        .next()
+        .and_then(|n| n.parse().ok())
+        .expect("a count");
+    assert!(
+        in_time <= 12 && in_time < ran.answered("measured"),
+        "{ran:#?}"
+    );
+    let rate = format!(", {:.1}/s", in_time as f64 / 0.6);
+    assert!(line.ends_with(&rate), "{rate}: {ran:#?}");
+}
+
 /// A server that closes with bytes unread answers with RST.
 #[test]
 fn reset_is_told_from_an_orderly_close() {
