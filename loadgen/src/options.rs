@@ -40,7 +40,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "BYTES")]
     #[serde(deserialize_with = "text")]
     pub(crate) size: Option<Sizes>,
-    /// Requests in flight on each connection, at most [default: 1]
+    /// Requests in flight on each connection, at most [default: 1; udp with --rate: 64]
     #[arg(long, value_name = "N")]
     pub(crate) depth: Option<usize>,
     /// How long to measure: 10s, 500ms, 2m [default: 10s]

@@ -14,7 +14,7 @@ use crate::cli::ProgressStyle;
 use crate::header::HEADER_BYTES;
 use crate::options::Options;
 use crate::pace::Pace;
-use crate::quantity::{Rate, Sizes, Span};
+use crate::quantity::{self, Rate, Sizes, Span};
 use crate::random;
 use crate::service_time::{self, ServiceTime};
 use crate::start_at::StartAt;
@@ -28,6 +28,9 @@ const MAX_CONNECTIONS: usize = 100_000;
 const MAX_THREADS: usize = 1024;
 /// More in flight on one connection measures the queue, not the target.
 const MAX_DEPTH: usize = 4096;
+/// Datagrams in flight on a sender of an open loop, unless asked otherwise: with the usual 64 senders
+/// and settle time, 20,000 a second stay without an answer before any send waits.
+const OPEN_UDP_DEPTH: usize = 64;
 /// A connection that lives longer is not reopened in any run.
 const MAX_CHURN: usize = 1 << 40;
 /// One request in 1,000 s, and more than any machine of today can send.
@@ -122,7 +125,7 @@ impl RunPlan {
         let plan = RunPlan {
             connections: options.connections.unwrap_or(64),
             threads: options.threads.unwrap_or(1),
-            depth: options.depth.unwrap_or(1),
+            depth: options.depth.unwrap_or_else(|| depth(&options, &target)),
             sizes: sizes(&options),
             open: open(&options)?,
             seed: options.seed.unwrap_or_else(seed_of_this_moment),
@@ -261,8 +264,8 @@ impl RunPlan {
         text.push_str(&format!(", {}, ", plural(self.threads, "generator thread")));
         match &self.service_time {
             Some(law) => text.push_str(&format!(
-                "requests for work of {law} (mean {:?})",
-                law.mean()
+                "requests for work of {law} (mean {})",
+                quantity::duration(law.mean())
             )),
             None => text.push_str(&format!("requests of {}", self.sizes)),
         }
@@ -276,6 +279,16 @@ fn sizes(options: &Options) -> Sizes {
     match options.service_time {
         Some(_) => Sizes::exactly(service_time::REQUEST_BYTES),
         None => options.size.unwrap_or(Sizes::exactly(64)),
+    }
+}
+
+/// Datagrams of an open loop do not wait for each other: a lost one would hold up the rest for its
+/// settle time, and one at a time cannot be overtaken. A stream, or a closed loop, that pipelines
+/// is another load, so it must be asked for.
+fn depth(options: &Options, target: &Target) -> usize {
+    match target.protocol {
+        Protocol::Udp if options.rate.is_some() => OPEN_UDP_DEPTH,
+        _ => 1,
     }
 }
 
@@ -332,11 +345,12 @@ mod tests {
 
     use super::RunPlan;
     use crate::cli::{Cli, Command};
+    use crate::options::Options;
     use crate::pace::Pace;
     use crate::quantity::Sizes;
     use crate::timetable::Arrivals;
 
-    fn plan(options: &[&str]) -> Result<RunPlan, String> {
+    fn options(options: &[&str]) -> Options {
         let line = ["loadgen", "run", "tcp://127.0.0.1:9"]
             .iter()
             .chain(options);
@@ -344,9 +358,13 @@ mod tests {
             .expect("options that clap accepts")
             .command
         {
-            Command::Run(args) => RunPlan::new(args.options, &[0, 2]),
+            Command::Run(args) => args.options,
             other => panic!("run was parsed as {other:?}"),
         }
+    }
+
+    fn plan(more: &[&str]) -> Result<RunPlan, String> {
+        RunPlan::new(options(more), &[0, 2])
     }
 
     #[test]
@@ -357,6 +375,22 @@ mod tests {
         assert_eq!((plan.duration.as_secs(), plan.warmup.as_secs()), (10, 1));
         assert_eq!(plan.verify, super::Verify::Full);
         assert!(plan.open.is_none(), "a closed loop");
+        assert_eq!(plan.depth, 1);
+    }
+
+    #[test]
+    fn datagrams_of_an_open_loop_do_not_wait_for_each_other() {
+        let depth = |options: &[&str]| plan(options).expect("a valid plan").depth;
+        let udp = |more: &[&str]| {
+            let options = Options {
+                target: Some("udp://127.0.0.1:9".parse().expect("a target")),
+                ..options(more)
+            };
+            RunPlan::new(options, &[0, 2]).expect("a valid plan").depth
+        };
+        assert_eq!((depth(&["--rate", "1k"]), udp(&[])), (1, 1));
+        assert_eq!(udp(&["--rate", "1k"]), 64);
+        assert_eq!(udp(&["--rate", "1k", "--depth", "3"]), 3);
     }
 
     #[test]

@@ -154,12 +154,7 @@ impl<L: Lane> Worker<L> {
                 .start
                 .saturating_duration_since(Instant::now()),
         );
-        for index in 0..self.lanes.len() {
-            if let Some(lane) = &mut self.lanes[index] {
-                lane.start(&self.load, self.schedule.measured_from);
-            }
-            self.give_work(index, Instant::now(), self.load.depth);
-        }
+        self.start_lanes();
         loop {
             let now = Instant::now();
             self.recorder.advance_to(now);
@@ -180,6 +175,22 @@ impl<L: Lane> Worker<L> {
             for event in &events {
                 self.handle(event);
             }
+        }
+    }
+
+    /// Gives every lane its first work; in an open loop each has its turn before any has another, and
+    /// all have been free since the start, however late this thread is.
+    fn start_lanes(&mut self) {
+        for lane in self.lanes.iter_mut().flatten() {
+            lane.start(&self.load, self.schedule.measured_from);
+        }
+        match &mut self.open {
+            Some(open) => {
+                for _ in 0..self.load.depth {
+                    (0..self.lanes.len()).for_each(|i| open.release(i, self.schedule.start));
+                }
+            }
+            None => (0..self.lanes.len()).for_each(|i| self.refill(i, Instant::now())),
         }
     }
 

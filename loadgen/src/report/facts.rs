@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 
 use crate::failure::Kind;
 use crate::outcome::Outcome;
-use crate::quantity::{count, span};
+use crate::quantity::{count, duration, span};
 use crate::record::RunRecord;
 
 /// The percentiles of the contract.
@@ -52,6 +52,17 @@ pub(crate) fn percentiles(histogram: &Histogram<u64>) -> String {
     )
 }
 
+/// What a lost datagram costs those that are due after it.
+fn held_by_losses(record: &RunRecord) -> String {
+    match &record.outcome.datagrams {
+        Some([_, measured]) if measured.lost + measured.late > 0 => format!(
+            "; a datagram without an answer holds its place for --settle ({})",
+            duration(record.plan.settle)
+        ),
+        _ => String::new(),
+    }
+}
+
 /// What a reader must know before believing the figures above.
 pub(crate) fn notes(record: &RunRecord) -> Vec<String> {
     let outcome = &record.outcome;
@@ -67,19 +78,22 @@ pub(crate) fn notes(record: &RunRecord) -> Vec<String> {
         notes.push(format!(
             "{} of {} requests were due before a connection was free, and their wait is in their \
              latency: the target is saturated, or --connections and --depth are too few for its \
-             latency",
+             latency{}",
             count(outcome.n_held),
-            count(outcome.measured.sent)
+            count(outcome.measured.sent),
+            held_by_losses(record)
         ));
     }
-    if outcome.n_missed > 0 {
+    // Where nothing was answered there are no percentiles to doubt.
+    let is_answered = !outcome.latency().is_empty();
+    if outcome.n_missed > 0 && is_answered {
         notes.push(format!(
             "{} requests were due and could not be sent before the run was over: they have no \
              latency, and the percentiles are better than the truth",
             count(outcome.n_missed)
         ));
     }
-    if outcome.tally.count(Kind::TimedOut) > 0 {
+    if outcome.tally.count(Kind::TimedOut) > 0 && is_answered {
         notes.push(
             "requests that timed out have no latency: the percentiles are better than the truth"
                 .to_owned(),
