@@ -51,7 +51,7 @@ impl RunRecord {
     /// Judges an outcome.
     pub(crate) fn new(plan: &RunPlan, environment: &Environment, outcome: Outcome) -> RunRecord {
         let checks = plan.assertions.iter().map(|a| a.check(&outcome));
-        let generator_bound = verdict::reasons(&outcome);
+        let generator_bound = verdict::reasons(&outcome, plan.open.as_ref().map(|open| open.pace));
         RunRecord {
             format: FORMAT.to_owned(),
             schema: SCHEMA,

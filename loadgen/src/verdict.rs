@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::outcome::Outcome;
+use crate::pace::Pace;
 use crate::quantity::{count, span};
 
 /// Lag of the generator's own making that is always forgiven: what a timer and a wake-up take.
@@ -17,8 +18,19 @@ const PERCENTILE: f64 = 99.0;
 /// Fewer late sends are chance, however short the run was.
 const LATE_MIN: u64 = 5;
 
-/// Why the run is generator-bound; empty for a valid one.
-pub(crate) fn reasons(outcome: &Outcome) -> Vec<String> {
+/// Why the run is generator-bound; empty for a valid one. `pace` is that of an open loop: only what
+/// was not tried is advised.
+pub(crate) fn reasons(outcome: &Outcome, pace: Option<Pace>) -> Vec<String> {
+    let (or_sleep, or_spin) = match pace {
+        None => ("", ""),
+        Some(Pace::Spin) => (", or use --pace sleep", ""),
+        Some(Pace::Sleep) => ("", "--pace spin, "),
+        Some(Pace::Hybrid) => (", or use --pace sleep", "--pace spin, "),
+    };
+    let or_less = match pace {
+        None => "fewer --connections",
+        Some(_) => "a lower --rate",
+    };
     let mut reasons = Vec::new();
     let samples = &outcome.measured.samples;
     for (index, thread) in outcome.threads.iter().enumerate() {
@@ -28,7 +40,7 @@ pub(crate) fn reasons(outcome: &Outcome) -> Vec<String> {
         if usage.has_no_time_left() && (samples.open.is_some() || usage.is_never_idle()) {
             reasons.push(format!(
                 "generator thread {index} had work {:.0} % of the time: it, not the target, set \
-                 the rate and the latency; use more --threads or fewer --connections",
+                 the rate and the latency; use more --threads or {or_less}",
                 (usage.busy + waiting) * 100.0,
             ));
         }
@@ -36,7 +48,7 @@ pub(crate) fn reasons(outcome: &Outcome) -> Vec<String> {
             reasons.push(format!(
                 "generator thread {index} was ready but had to wait for a CPU {:.0} % of the \
                  time, and about that share of the latency is this wait; give it a CPU of its own \
-                 (--pin, and nothing else there), or use --pace sleep",
+                 (--pin, and nothing else there){or_sleep}",
                 waiting * 100.0
             ));
         }
@@ -49,8 +61,8 @@ pub(crate) fn reasons(outcome: &Outcome) -> Vec<String> {
         if n_late >= LATE_MIN && n_late as f64 > n as f64 * (1.0 - PERCENTILE / 100.0) {
             reasons.push(format!(
                 "{} of {} requests were sent more than {} later than they could have been, which \
-                 a p99 of {} does not bear: the generator had no CPU in time; use --pin, --pace \
-                 spin, more --threads or a lower --rate",
+                 a p99 of {} does not bear: the generator had no CPU in time; use --pin, {or_spin}\
+                 more --threads or a lower --rate",
                 count(n_late),
                 count(n),
                 span(limit),
@@ -73,6 +85,7 @@ mod tests {
     use super::reasons;
     use crate::interval::SampleKinds;
     use crate::outcome::{Outcome, ThreadUse};
+    use crate::pace::Pace;
     use crate::usage::Usage;
 
     /// An open loop whose requests all took `latency_us` and were sent `lag_us` late.
@@ -91,10 +104,11 @@ mod tests {
 
     #[test]
     fn small_lag_is_forgiven_and_a_tenth_of_the_latency() {
-        assert!(reasons(&outcome(50, 90)).is_empty());
-        assert!(reasons(&outcome(100_000, 9_000)).is_empty());
+        let pace = Some(Pace::Hybrid);
+        assert!(reasons(&outcome(50, 90), pace).is_empty());
+        assert!(reasons(&outcome(100_000, 9_000), pace).is_empty());
         for late in [outcome(50, 200), outcome(100_000, 11_000)] {
-            let found = reasons(&late);
+            let found = reasons(&late, pace);
             assert!(
                 found.len() == 1 && found[0].contains("sent more than"),
                 "{found:?}"
@@ -117,7 +131,7 @@ mod tests {
             }),
         };
         outcome.threads = vec![usage(0.5, 0.05), usage(0.99, 0.0), usage(0.5, 0.2)];
-        let found = reasons(&outcome);
+        let found = reasons(&outcome, Some(Pace::Hybrid));
         assert_eq!(found.len(), 3, "{found:?}");
         assert!(
             found[0].starts_with("generator thread 1 had work"),
@@ -128,5 +142,37 @@ mod tests {
             "{found:?}"
         );
         assert!(found[2].starts_with("3 answers were dropped"), "{found:?}");
+    }
+
+    #[test]
+    fn what_is_advised_can_be_done_and_was_not_tried() {
+        let mut outcome = outcome(50, 200);
+        outcome.threads = vec![ThreadUse {
+            core: None,
+            usage: Some(Usage {
+                busy: 0.9,
+                spinning: 0.0,
+                waiting: Some(0.2),
+                sleeps: Some(0),
+                polls: 1000,
+            }),
+        }];
+        for (pace, sleep, spin) in [
+            (Some(Pace::Spin), true, false),
+            (Some(Pace::Sleep), false, true),
+            (Some(Pace::Hybrid), true, true),
+        ] {
+            let found = reasons(&outcome, pace).concat();
+            assert_eq!(found.contains("--pace sleep"), sleep, "{pace:?}: {found}");
+            assert_eq!(found.contains("--pace spin"), spin, "{pace:?}: {found}");
+            assert!(!found.contains("--connections"), "{found}");
+        }
+        outcome.measured.samples.open = None;
+        let found = reasons(&outcome, None).concat();
+        assert!(
+            !found.contains("--pace") && !found.contains("--rate"),
+            "{found}"
+        );
+        assert!(found.contains("fewer --connections"), "{found}");
     }
 }
