@@ -75,6 +75,14 @@ pub(crate) fn merge(out: &Path, logs: &[PathBuf]) -> Result<Merged, String> {
             out.display()
         ));
     }
+    for (index, log) in logs.iter().enumerate() {
+        if logs[..index].contains(log) {
+            return Err(format!(
+                "{} is named twice, and would count twice",
+                log.display()
+            ));
+        }
+    }
     let logs = logs.iter().map(|path| Log::read(path));
     let merged = Merged::of(&logs.collect::<Result<Vec<Log>, String>>()?)?;
     let mut file = NewFile::begin(out)?;

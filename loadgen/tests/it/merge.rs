@@ -64,6 +64,9 @@ fn two_generators_begin_together_and_their_logs_become_one() {
     // What was merged is a log again; and an existing file is not overwritten.
     let again = loadgen(&["merge", &path("again.hlog"), &all]);
     assert_eq!(count(again.line("result")), expected, "{again:#?}");
+    let twice = loadgen(&["merge", &path("twice.hlog"), &one, &two, &one]);
+    assert_eq!(twice.code, Some(1), "{twice:#?}");
+    assert!(twice.stderr.contains("is named twice"), "{twice:#?}");
     let refused = loadgen(&["merge", &one, &two]);
     assert_eq!(refused.code, Some(1), "{refused:#?}");
     assert!(
