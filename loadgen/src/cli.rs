@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use serde::{Deserialize, Serialize};
 
@@ -35,13 +35,14 @@ Exit status:  0 ok; 1 wrong usage, no connection, failed requests; 3 an assertio
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Drive a server and report its latency
-    #[command(after_help = RUN_EXAMPLES)]
+    #[command(after_help = RUN_EXAMPLES, allow_negative_numbers = true)]
     Run(Box<RunArgs>),
     /// Search the highest rate at which a server keeps an objective
-    #[command(after_help = FIND_MAX_EXAMPLES)]
+    #[command(after_help = FIND_MAX_EXAMPLES, allow_negative_numbers = true)]
+    #[command(mut_args(options_of_a_search))]
     FindMax(Box<FindMaxArgs>),
     /// Tell whether two stored runs differ by more than their noise
-    #[command(after_help = COMPARE_EXAMPLES)]
+    #[command(after_help = COMPARE_EXAMPLES, allow_negative_numbers = true)]
     Compare(CompareArgs),
     /// Put the histograms of several generators or machines into one log
     #[command(after_help = MERGE_EXAMPLES)]
@@ -72,7 +73,11 @@ Examples:
 Without --rate the load is a closed loop: each connection sends its next request when the last one
 was answered, and a server that stalls is sent nothing meanwhile. With --rate requests are due when
 the timetable says; latency counts from then, even if no connection was free.
-Ctrl-C ends the run early and reports what was measured; a second Ctrl-C exits at once.";
+Ctrl-C ends the run early and reports what was measured; a second Ctrl-C exits at once.
+
+Exit status:  0 ok; 1 wrong usage, no connection, failed requests, nothing measured; 3 an assertion
+              failed; 4 INVALID, the generator was the bottleneck. Lost datagrams are a result and
+              no failure: --assert 'loss==0'.";
 
 const FIND_MAX_EXAMPLES: &str = "\
 Examples:
@@ -80,8 +85,10 @@ Examples:
   loadgen find-max udp://127.0.0.1:7007 --slo 'p99.9<5ms' --slo 'loss==0' --from 10k --duration 5s
 
 The rate is doubled until an objective fails or less than 90 % of it is achieved, then bisected; the
-answer is confirmed by a window twice as long. --duration and --warmup are those of one window
-[default: 2s and 500ms].";
+answer is confirmed by a window twice as long.
+
+Exit status:  0 a rate holds; 1 wrong usage, no connection, interrupted before a rate held; 3 no
+              rate holds; 4 the generator was the bottleneck: what held is a lower bound.";
 
 const COMPARE_EXAMPLES: &str = "\
 Examples:
@@ -116,6 +123,22 @@ Examples:
   loadgen completions bash > ~/.local/share/bash-completion/completions/loadgen
   loadgen completions zsh > ~/.zfunc/_loadgen           with ~/.zfunc in $fpath
   loadgen completions fish > ~/.config/fish/completions/loadgen.fish";
+
+/// Options of a run that mean something else to `find-max`, and those that it refuses.
+fn options_of_a_search(option: Arg) -> Arg {
+    match option.get_id().as_str() {
+        "rate" | "assert" | "start_at" => option.hide(true),
+        "duration" => option.help("How long to measure in one window [default: 2s]"),
+        "warmup" => option.help("Load before each window, left out of its result [default: 500ms]"),
+        "drain" => {
+            option.help("How long to wait for answers at the end of a window [default: 500ms]")
+        }
+        "out" => option
+            .help("Folder for find-max.json: the search and its confirming run (made if missing)"),
+        "json" => option.help("Print the search (what find-max.json holds) instead of the report"),
+        _ => option,
+    }
+}
 
 /// What `compare` takes.
 #[derive(Args, Clone, Debug)]

@@ -22,6 +22,12 @@ use crate::start_at::StartAt;
 use crate::target::Target;
 use crate::timetable::Arrivals;
 
+/// The headings of `--help`.
+const LOAD: &str = "Load";
+const TIME: &str = "Time";
+const GENERATOR: &str = "Generator";
+const RESULT: &str = "Result";
+
 /// All that can be asked of a run.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -30,91 +36,92 @@ pub(crate) struct Options {
     #[serde(deserialize_with = "text")]
     pub(crate) target: Option<Target>,
     /// Connections (udp: sockets), over all threads [default: 64]
-    #[arg(long, value_name = "N")]
+    #[arg(help_heading = LOAD, long, value_name = "N")]
     pub(crate) connections: Option<usize>,
-    /// Generator threads [default: 1]
-    #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<usize>,
     /// Bytes of a request: 64, 4KiB, 1MiB, or a range 64..4096 from which each is drawn; udp: at
     /// least 24 [default: 64]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(help_heading = LOAD, long, value_name = "BYTES")]
     #[serde(deserialize_with = "text")]
     pub(crate) size: Option<Sizes>,
     /// Requests in flight on each connection, at most [default: 1; udp with --rate: 64]
-    #[arg(long, value_name = "N")]
+    #[arg(help_heading = LOAD, long, value_name = "N")]
     pub(crate) depth: Option<usize>,
-    /// How long to measure: 10s, 500ms, 2m [default: 10s]
-    #[arg(long, value_name = "TIME")]
-    #[serde(deserialize_with = "text")]
-    pub(crate) duration: Option<Span>,
-    /// Load before the measurement: shown, left out of the result [default: 1s]
-    #[arg(long, value_name = "TIME")]
-    #[serde(deserialize_with = "text")]
-    pub(crate) warmup: Option<Span>,
-    /// When the load begins, so that several generators begin together: 2026-01-31T12:00:00Z, or @ and
-    /// seconds since 1970 [default: at once]
-    #[arg(long, value_name = "MOMENT")]
-    #[serde(deserialize_with = "text")]
-    pub(crate) start_at: Option<StartAt>,
-    /// How long to wait for answers still outstanding at the end [default: 2s]
-    #[arg(long, value_name = "TIME")]
-    #[serde(deserialize_with = "text")]
-    pub(crate) drain: Option<Span>,
-    /// udp: how long a datagram's answer is waited for before the socket sends the next one. An
-    /// answer after that counts as late, none as lost; nothing is sent twice [default: 200ms]
-    #[arg(long, value_name = "TIME")]
-    #[serde(deserialize_with = "text")]
-    pub(crate) settle: Option<Span>,
     /// Open loop at this many requests a second in total: 200, 50k, 1.5M; without it a closed loop
-    #[arg(long, value_name = "RATE")]
+    #[arg(help_heading = LOAD, long, value_name = "RATE")]
     #[serde(deserialize_with = "text")]
     pub(crate) rate: Option<Rate>,
     /// When the requests of an open loop are due: constant, poisson, burst:N [default: poisson]
-    #[arg(long, value_name = "PROCESS")]
+    #[arg(help_heading = LOAD, long, value_name = "PROCESS")]
     #[serde(deserialize_with = "text")]
     pub(crate) arrivals: Option<Arrivals>,
-    /// How an open loop waits for the next send [default: hybrid]
-    #[arg(long, value_enum)]
-    pub(crate) pace: Option<Pace>,
-    /// Seed of arrivals, sizes and service times [default: another one each run; reports name it]
-    #[arg(long, value_name = "N")]
-    pub(crate) seed: Option<u64>,
     /// tcp: close and reopen each connection after N requests
-    #[arg(long, value_name = "N")]
+    #[arg(help_heading = LOAD, long, value_name = "N")]
     pub(crate) churn: Option<u64>,
     /// For services of kind tcp-spin, how long they work on a request: 500us, exp:500us,
     /// bimodal:100us,20ms,0.01; requests are then 16 bytes
-    #[arg(long, value_name = "LAW")]
+    #[arg(help_heading = LOAD, long, value_name = "LAW")]
     #[serde(deserialize_with = "text")]
     pub(crate) service_time: Option<ServiceTime>,
-    /// What is checked of an echo: all its bytes, its length, nothing [default: full]
-    #[arg(long, value_enum)]
-    pub(crate) verify: Option<Verify>,
-    /// Time between two progress lines, and between two lines of run.hlog [default: 1s]
-    #[arg(long, value_name = "TIME")]
+    /// Seed of arrivals, sizes and service times [default: another one each run; reports name it]
+    #[arg(help_heading = LOAD, long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// How long to measure: 10s, 500ms, 2m [default: 10s]
+    #[arg(help_heading = TIME, long, value_name = "TIME")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) duration: Option<Span>,
+    /// Load before the measurement: shown, left out of the result [default: 1s]
+    #[arg(help_heading = TIME, long, value_name = "TIME")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) warmup: Option<Span>,
+    /// Length of the intervals: lines of progress and of run.hlog, points of the timeline, what
+    /// compare takes [default: 1s]
+    #[arg(help_heading = TIME, long, value_name = "TIME")]
     #[serde(deserialize_with = "text")]
     pub(crate) interval: Option<Span>,
+    /// udp: how long a datagram without an answer holds its place in --depth. An answer after that
+    /// counts as late, no answer as lost; nothing is sent twice [default: 200ms]
+    #[arg(help_heading = TIME, long, value_name = "TIME")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) settle: Option<Span>,
+    /// How long to wait for answers still outstanding at the end [default: 2s]
+    #[arg(help_heading = TIME, long, value_name = "TIME")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) drain: Option<Span>,
+    /// When the load begins, so that several generators begin together: 2026-01-31T12:00:00Z, or @ and
+    /// seconds since 1970 [default: at once]
+    #[arg(help_heading = TIME, long, value_name = "MOMENT")]
+    #[serde(deserialize_with = "text")]
+    pub(crate) start_at: Option<StartAt>,
+    /// Generator threads [default: 1]
+    #[arg(help_heading = GENERATOR, long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
     /// CPUs to pin the generator threads to, one for each thread
-    #[arg(long, value_name = "CPU", value_delimiter = ',')]
+    #[arg(help_heading = GENERATOR, long, value_name = "CPU", value_delimiter = ',')]
     pub(crate) pin: Vec<usize>,
-    /// Folder for run.json, run.hgrm, run.hlog, latency.svg, timeline.svg and report.html (made if
-    /// missing, files overwritten)
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: Option<PathBuf>,
-    /// A condition on the result, such as 'p99.9<2ms' (repeatable): min mean pNN max rate errors
-    /// loss late dup reorder; exit code 3 if one fails
-    #[arg(long, value_name = "CONDITION")]
+    /// How an open loop waits for the next send [default: hybrid]
+    #[arg(help_heading = GENERATOR, long, value_enum)]
+    pub(crate) pace: Option<Pace>,
+    /// What is checked of an echo: all its bytes, its length, nothing [default: full]
+    #[arg(help_heading = GENERATOR, long, value_enum)]
+    pub(crate) verify: Option<Verify>,
+    /// A condition on the result, such as 'p99.9<2ms', 'rate>=45k' or 'loss<0.1%' (repeatable): min
+    /// mean pNN max rate errors loss late dup reorder; exit code 3 if one fails
+    #[arg(help_heading = RESULT, long, value_name = "CONDITION")]
     #[serde(deserialize_with = "texts")]
     pub(crate) assert: Vec<Assertion>,
+    /// Folder for run.json, run.hgrm, run.hlog, latency.svg, timeline.svg and report.html (made if
+    /// missing, files overwritten)
+    #[arg(help_heading = RESULT, short, long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
     /// Print the record of the run (what run.json holds) instead of the report
-    #[arg(long)]
+    #[arg(help_heading = RESULT, long)]
     pub(crate) json: bool,
     /// Progress on standard error: a line kept up to date on a terminal, or one line an interval
     /// anywhere [default: auto]
-    #[arg(long, value_enum)]
+    #[arg(help_heading = RESULT, long, value_enum)]
     pub(crate) progress: Option<ProgressStyle>,
     /// No progress, only the report
-    #[arg(long, conflicts_with = "progress")]
+    #[arg(help_heading = RESULT, long, conflicts_with = "progress")]
     pub(crate) quiet: bool,
 }
 

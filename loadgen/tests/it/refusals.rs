@@ -33,6 +33,10 @@ fn wrong_usage_exits_with_1_and_says_why() {
             "\"fast\" is no rate",
         ),
         (
+            &["run", "tcp://127.0.0.1:7", "--rate", "-5"],
+            "\"-5\" is no rate",
+        ),
+        (
             &[
                 "run",
                 "tcp://127.0.0.1:7",
@@ -80,4 +84,23 @@ fn help_and_version_go_to_standard_output_and_exit_with_0() {
         );
     }
     assert!(loadgen(&["run", "--help"]).stdout.contains("Examples:"));
+}
+
+/// One list of options serves both commands; each shows what it takes.
+#[test]
+fn find_max_shows_no_option_that_it_refuses() {
+    let shows = |command: &str, option: &str| {
+        let ran = loadgen(&[command, "--help"]);
+        ran.stdout
+            .lines()
+            .any(|line| line.trim_start().starts_with(option))
+    };
+    for option in ["--rate <", "--assert <", "--start-at <"] {
+        assert!(
+            shows("run", option) && !shows("find-max", option),
+            "{option}"
+        );
+    }
+    assert!(shows("find-max", "Folder for find-max.json"));
+    assert!(shows("run", "Folder for run.json"));
 }
