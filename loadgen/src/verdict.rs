@@ -53,7 +53,10 @@ pub(crate) fn reasons(outcome: &Outcome, pace: Option<Pace>) -> Vec<String> {
             ));
         }
     }
-    if let Some(open) = &samples.open {
+    // Without an answer there is no latency that the lag could have falsified.
+    if let Some(open) = &samples.open
+        && !samples.latency.is_empty()
+    {
         let result = samples.latency.value_at_percentile(PERCENTILE) as f64;
         let limit = (LAG_FLOOR.as_nanos() as f64).max(result * LAG_SHARE);
         let n = open.own_lag.len();
@@ -167,6 +170,9 @@ mod tests {
             assert_eq!(found.contains("--pace spin"), spin, "{pace:?}: {found}");
             assert!(!found.contains("--connections"), "{found}");
         }
+        outcome.measured.samples.latency.reset();
+        let unanswered = reasons(&outcome, Some(Pace::Hybrid));
+        assert_eq!(unanswered.len(), 2, "of the thread alone: {unanswered:?}");
         outcome.measured.samples.open = None;
         let found = reasons(&outcome, None).concat();
         assert!(

@@ -69,6 +69,15 @@ impl Comparison<'_> {
                 (mean.share_off * 2.0).max(self.least) * 100.0
             ));
         }
+        for (name, run) in self.names.iter().zip(self.runs) {
+            let n_failed = run.outcome.tally.total();
+            if n_failed > 0 {
+                lines.push(format!(
+                    "{name}: {} requests failed, so it was not the load that was asked for",
+                    count(n_failed)
+                ));
+            }
+        }
         lines.extend(self.unlike.iter().cloned());
         lines
     }

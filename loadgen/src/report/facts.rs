@@ -3,12 +3,19 @@
 use hdrhistogram::Histogram;
 
 use crate::failure::Kind;
+use crate::html::Tone;
 use crate::outcome::Outcome;
 use crate::quantity::{count, duration, span};
 use crate::record::RunRecord;
+use crate::summary::Verdict;
 
 /// The percentiles of the contract.
 const PERCENTILES: [f64; 6] = [50.0, 75.0, 90.0, 99.0, 99.9, 99.99];
+
+/// A percentile with fewer requests beyond it is their chance.
+const FEW: f64 = 10.0;
+/// With so many requests p99.9 is not [`FEW`]. What p99.99 takes, hardly a run has.
+const MANY: u64 = 10_000;
 
 /// The rows of a table of latencies: a name, and the value in each of two histograms.
 pub(crate) fn latency_rows(both: [&Histogram<u64>; 2]) -> Vec<(String, f64, f64)> {
@@ -34,7 +41,13 @@ pub(crate) fn errors(outcome: &Outcome) -> String {
         return "none".to_owned();
     }
     let counts = Kind::ALL.map(|kind| format!("{} {}", kind.label(), outcome.tally.count(kind)));
-    counts.join(", ")
+    let all = counts.join(", ");
+    // What fails before the measured time costs its connection too.
+    if outcome.warmup.span.is_zero() {
+        all
+    } else {
+        format!("{all}; warm-up included")
+    }
 }
 
 pub(crate) fn percentiles(histogram: &Histogram<u64>) -> String {
@@ -63,6 +76,21 @@ fn held_by_losses(record: &RunRecord) -> String {
     }
 }
 
+/// The last word on a run: how good the news are, and what they are.
+pub(crate) fn verdict(record: &RunRecord) -> (Tone, &'static str) {
+    match record.summary.verdict {
+        Verdict::Valid if !record.outcome.reasons_against().is_empty() => (
+            Tone::Warning,
+            "requests failed: this was not the load that was asked for",
+        ),
+        Verdict::Valid if record.assertions.iter().any(|checked| !checked.holds) => {
+            (Tone::Warning, "valid, and an assertion failed")
+        }
+        valid @ Verdict::Valid => (Tone::Good, valid.label()),
+        other => (Tone::Bad, other.label()),
+    }
+}
+
 /// What a reader must know before believing the figures above.
 pub(crate) fn notes(record: &RunRecord) -> Vec<String> {
     let outcome = &record.outcome;
@@ -73,6 +101,17 @@ pub(crate) fn notes(record: &RunRecord) -> Vec<String> {
              here than they do for users who keep coming; intended and real send are one moment"
                 .to_owned(),
         );
+    }
+    let n = outcome.latency().len();
+    let is_few = |percentile: &f64| (n as f64) * (100.0 - percentile) / 100.0 < FEW;
+    if let Some(first) = PERCENTILES.into_iter().find(is_few)
+        && (1..MANY).contains(&n)
+    {
+        notes.push(format!(
+            "p{first} and all beyond it are made by fewer than {FEW} of the {} requests: measure \
+             longer before believing them",
+            count(n)
+        ));
     }
     if outcome.n_held * 100 > outcome.measured.sent {
         notes.push(format!(

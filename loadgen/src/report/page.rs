@@ -7,12 +7,12 @@ use std::time::UNIX_EPOCH;
 
 use crate::chart;
 use crate::failure::Kind;
-use crate::html::{self, Tone};
+use crate::html;
 use crate::ledger::Datagrams;
 use crate::outcome::ThreadUse;
 use crate::quantity::{count, duration, short_count, span, throughput};
 use crate::record::RunRecord;
-use crate::report::facts::{errors, latency_rows, notes, percentiles};
+use crate::report::facts::{self, errors, latency_rows, notes, percentiles};
 use crate::summary::Verdict;
 
 /// Makes `report.html`.
@@ -59,16 +59,7 @@ fn verdict(record: &RunRecord) -> String {
     let failed: Vec<String> = failed
         .map(|c| format!("assertion {} fails: {}", c.condition, c.measured))
         .collect();
-    let (tone, words) = match record.summary.verdict {
-        Verdict::GeneratorBound => (Tone::Bad, "INVALID: generator-bound"),
-        Verdict::NothingMeasured => (Tone::Bad, "Nothing was measured"),
-        Verdict::Valid if !failures.is_empty() => (
-            Tone::Warning,
-            "Requests failed: this was not the load that was asked for",
-        ),
-        Verdict::Valid if !failed.is_empty() => (Tone::Warning, "An assertion failed"),
-        Verdict::Valid => (Tone::Good, "Valid: the generator was not the bottleneck"),
-    };
+    let (tone, words) = facts::verdict(record);
     reasons.extend(failures);
     reasons.extend(failed);
     if let Some(why) = record.outcome.cut_short {

@@ -9,7 +9,7 @@ use crate::ledger::Datagrams;
 use crate::outcome::PhaseSum;
 use crate::quantity::{count, duration, span, throughput};
 use crate::record::RunRecord;
-use crate::report::facts::{errors, latency_rows, notes, percentiles};
+use crate::report::facts::{self, errors, latency_rows, notes, percentiles};
 
 /// Column where what follows a label begins.
 const LABEL: usize = 13;
@@ -74,7 +74,10 @@ impl Display for Report<'_> {
         for reason in &record.generator_bound {
             line(f, "invalid", reason)?;
         }
-        line(f, "verdict", record.summary.verdict.label())
+        for failure in outcome.reasons_against() {
+            line(f, "failed", &failure)?;
+        }
+        line(f, "verdict", facts::verdict(record).1)
     }
 }
 

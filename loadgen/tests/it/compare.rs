@@ -131,6 +131,16 @@ fn invalid_short_and_unlike_runs_are_told() {
     let ran = compare(&a, &invalid, &[]);
     assert_eq!(ran.code, Some(4), "{ran:#?}");
     assert!(ran.line("verdict").starts_with("INVALID"), "{ran:#?}");
+    let failed = fs::read_to_string(&run).expect("it is there").replace(
+        "\"tally\":[]",
+        "\"tally\":[{\"kind\":\"reset\",\"count\":3,\"first\":\"sending\"}]",
+    );
+    fs::write(&invalid, failed).expect("ours");
+    let ran = compare(&a, &invalid, &[]);
+    assert!(
+        ran.stdout.contains("invalid.json: 3 requests failed"),
+        "{ran:#?}"
+    );
     let ran = compare(&a, &a, &["--least=-1"]);
     assert_eq!(ran.code, Some(1), "{ran:#?}");
     fs::remove_dir_all(&folder).expect("ours");

@@ -111,6 +111,11 @@ fn server_that_closes_mid_run_is_named_and_the_run_ends_early() {
         "{ran:#?}"
     );
     assert_eq!(ran.answered("measured"), 30, "{ran:#?}");
+    assert!(
+        ran.line("failed").starts_with("3 x closed early, first: "),
+        "{ran:#?}"
+    );
+    assert!(!ran.line("verdict").starts_with("valid"), "{ran:#?}");
 }
 
 /// What is not there has no figure, in the warm-up as little as in the measured time.
