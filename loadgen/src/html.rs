@@ -33,7 +33,7 @@ pub(crate) fn document(title: &str, body: &str) -> String {
     )
 }
 
-/// The verdict: one line in large letters, and what there is to say about it.
+/// The verdict: one line in large letters, as a sentence, and what there is to say about it.
 pub(crate) fn banner(tone: Tone, words: &str, reasons: &[String]) -> String {
     let class = match tone {
         Tone::Good => "good",
@@ -41,9 +41,13 @@ pub(crate) fn banner(tone: Tone, words: &str, reasons: &[String]) -> String {
         Tone::Bad => "bad",
     };
     let reasons = reasons.iter().map(|r| format!("<p>{}</p>", escaped(r)));
+    let mut words = words.to_owned();
+    if let Some(first) = words.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
     format!(
         "<div class=\"banner {class}\" role=\"status\"><strong>{}</strong>{}</div>\n",
-        escaped(words),
+        escaped(&words),
         reasons.collect::<String>()
     )
 }

@@ -124,7 +124,8 @@ fn axes(svg: &mut Svg, across: &Scale, up: &Scale, top: f64, size: Size) {
         // About seven units a letter.
         let half = label.len() as f64 * 3.5;
         if x - half >= free_from {
-            svg.text("", Anchor::Middle, (x, floor + 18.0), &label);
+            let middle = x.min(size.width - half);
+            svg.text("", Anchor::Middle, (middle, floor + 18.0), &label);
             free_from = x + half + 4.0;
         }
     }

@@ -30,6 +30,8 @@ struct Frame {
     latency: Scale,
     rate: Scale,
     size: Size,
+    /// What the lines of the rate are.
+    legend: String,
     /// Lower end of the latency, upper and lower end of the rate.
     edges: [f64; 3],
 }
@@ -95,7 +97,15 @@ impl Frame {
         let room = floor - TOP - BETWEEN;
         let middle = TOP + room * (1.0 - RATE_SHARE);
         let rate_top = middle + BETWEEN;
+        let mut legend = "answers a second".to_owned();
+        if asked.is_some() {
+            legend.push_str("; dashed: asked");
+        }
+        if series.iter().any(|interval| interval.errors > 0) {
+            legend.push_str("; red: requests failed");
+        }
         Frame {
+            legend,
             across: Scale::between((0.0, end.max(1e-3)), (LEFT, size.width - RIGHT)),
             latency: Scale::log(least as f64, most as f64, (middle, TOP)),
             rate: Scale::from_zero(rate, 3, (floor, rate_top)),
@@ -126,12 +136,7 @@ impl Frame {
             svg.text("", Anchor::Middle, at, "no request was answered");
         }
         svg.text("title", Anchor::Start, (8.0, rate_top - 14.0), "Rate");
-        svg.text(
-            "",
-            Anchor::Start,
-            (LEFT, rate_top - 14.0),
-            "answers a second",
-        );
+        svg.text("", Anchor::Start, (LEFT, rate_top - 14.0), &self.legend);
         for rate in self.rate.ticks(3) {
             let y = self.rate.at(rate);
             svg.line("grid", (LEFT, y), (right, y));
@@ -191,13 +196,16 @@ impl Frame {
             svg.line("bad", (from, floor), (to, floor));
         }
         let nanos = |value: u64| span(value as f64);
+        let latency = if interval.max > 0 {
+            let [p50, p99, max] = [interval.p50, interval.p99, interval.max].map(nanos);
+            format!("p50 {p50}, p99 {p99}, max {max}")
+        } else {
+            "no latency".to_owned()
+        };
         let words = format!(
-            "{:.1} s: {:.0} answers a second, p50 {}, p99 {}, max {}, {} errors",
+            "{:.1} s: {:.0} answers a second, {latency}, {} errors",
             interval.from.as_secs_f64(),
             per_second(interval.answered, interval.span),
-            nanos(interval.p50),
-            nanos(interval.p99),
-            nanos(interval.max),
             count(interval.errors),
         );
         let size = Size {

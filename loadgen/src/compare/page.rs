@@ -13,13 +13,9 @@ pub(crate) fn page(comparison: &Comparison<'_>) -> String {
         Some(_) => Tone::Warning,
         None => Tone::Good,
     };
-    let mut verdict = comparison.verdict();
-    if let Some(first) = verdict.get_mut(..1) {
-        first.make_ascii_uppercase();
-    }
     let body = [
         "<h1>Two runs compared</h1>\n".to_owned(),
-        html::banner(tone, &verdict, &comparison.meaning()),
+        html::banner(tone, &comparison.verdict(), &comparison.meaning()),
         runs(comparison),
         html::section(
             "Latency",

@@ -110,7 +110,7 @@ fn tiles(record: &RunRecord) -> String {
         &format!("{}/s", count(rate.round() as u64)),
         &about_rate,
     );
-    let answered = format!("of {} answered", count(latency.len()));
+    let answered = format!("beside {} answered", count(latency.len()));
     tiles += &html::tile("errors", &count(n_errors), &answered);
     if let Some([_, measured]) = &outcome.datagrams {
         let share = measured.lost as f64 / (measured.sent as f64).max(1.0) * 100.0;

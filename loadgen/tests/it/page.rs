@@ -206,7 +206,10 @@ fn run_without_an_answer_has_its_pictures_and_says_so() {
     let ran = run(silent, &options);
     assert_eq!(ran.code, Some(1), "{ran:#?}");
     let page = fs::read_to_string(folder.join("report.html")).expect("it is there");
-    assert!(page.contains("nothing was measured"), "{page}");
+    assert!(
+        page.contains("<strong>Nothing was measured</strong>"),
+        "{page}"
+    );
     for picture in ["latency.svg", "timeline.svg"] {
         let text = fs::read_to_string(folder.join(picture)).expect("it is there");
         assert!(text.contains("no request was answered"), "{text}");
