@@ -107,10 +107,11 @@ pub(crate) struct Summary {
 impl Summary {
     pub(crate) fn of(plan: &RunPlan, outcome: &Outcome, is_generator_bound: bool) -> Summary {
         let samples: &Samples = &outcome.measured.samples;
-        let verdict = if is_generator_bound {
-            Verdict::GeneratorBound
-        } else if samples.latency.is_empty() {
+        // Without an answer there is no figure that could be the generator's.
+        let verdict = if samples.latency.is_empty() {
             Verdict::NothingMeasured
+        } else if is_generator_bound {
+            Verdict::GeneratorBound
         } else {
             Verdict::Valid
         };
