@@ -238,10 +238,7 @@ impl RunPlan {
     /// The load in words.
     pub(crate) fn describe(&self) -> String {
         let plural = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-        let lanes = match self.target.protocol {
-            Protocol::Tcp => "connection",
-            Protocol::Udp => "sender",
-        };
+        let lanes = self.target.protocol.lane();
         let mut text = match &self.open {
             None => "closed loop, ".to_owned(),
             Some(open) => format!(

@@ -19,6 +19,16 @@ pub(crate) enum Protocol {
     Udp,
 }
 
+impl Protocol {
+    /// The word for what carries the requests one after the other.
+    pub(crate) fn lane(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "connection",
+            Protocol::Udp => "sender",
+        }
+    }
+}
+
 /// A target as the user wrote it: not yet resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {

@@ -65,6 +65,17 @@ pub(crate) fn percentiles(histogram: &Histogram<u64>) -> String {
     )
 }
 
+/// The requests of an open loop that were not sent when they were due, for want of room.
+pub(crate) fn sends(record: &RunRecord) -> String {
+    let outcome = &record.outcome;
+    format!(
+        "{} waited for a free {}, {} missed",
+        count(outcome.n_held),
+        record.plan.target.protocol.lane(),
+        count(outcome.n_missed)
+    )
+}
+
 /// What a lost datagram costs those that are due after it.
 fn held_by_losses(record: &RunRecord) -> String {
     match &record.outcome.datagrams {
@@ -115,11 +126,12 @@ pub(crate) fn notes(record: &RunRecord) -> Vec<String> {
     }
     if outcome.n_held * 100 > outcome.measured.sent {
         notes.push(format!(
-            "{} of {} requests were due before a connection was free, and their wait is in their \
+            "{} of {} requests were due before a {} was free, and their wait is in their \
              latency: the target is saturated, or --connections and --depth are too few for its \
              latency{}",
             count(outcome.n_held),
             count(outcome.measured.sent),
+            record.plan.target.protocol.lane(),
             held_by_losses(record)
         ));
     }

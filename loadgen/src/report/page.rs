@@ -6,13 +6,12 @@
 use std::time::UNIX_EPOCH;
 
 use crate::chart;
-use crate::failure::Kind;
 use crate::html;
 use crate::ledger::Datagrams;
 use crate::outcome::ThreadUse;
 use crate::quantity::{count, duration, short_count, span, throughput};
 use crate::record::RunRecord;
-use crate::report::facts::{self, errors, latency_rows, notes, percentiles};
+use crate::report::facts::{self, errors, latency_rows, notes, percentiles, sends};
 use crate::summary::Verdict;
 
 /// Makes `report.html`.
@@ -232,18 +231,10 @@ fn arrivals(record: &RunRecord) -> String {
             &[row("asked", &gaps.asked), row("realised", &gaps.realised)],
         ),
     };
-    let outcome = &record.outcome;
     let facts = html::facts(&[
         ("Send lag", percentiles(&lags.send_lag)),
         ("Own lag", percentiles(&lags.own_lag)),
-        (
-            "Sends",
-            format!(
-                "{} waited for a free connection, {} missed",
-                count(outcome.n_held),
-                count(outcome.n_missed)
-            ),
-        ),
+        ("Sends", sends(record)),
     ]);
     let whose = match record.plan.threads {
         1 => String::new(),
@@ -318,7 +309,6 @@ fn assertions(record: &RunRecord) -> String {
 fn environment(record: &RunRecord) -> String {
     let outcome = &record.outcome;
     let bytes = |n: u64| format!("{} B, {}", count(n), throughput(n, outcome.measured.span));
-    let n_lost: u64 = Kind::ALL.map(|kind| outcome.tally.count(kind)).iter().sum();
     let mut rows = vec![("Address", record.plan.address.to_string())];
     rows.extend(record.environment.facts());
     rows.extend([
@@ -327,7 +317,7 @@ fn environment(record: &RunRecord) -> String {
         ("Sent", bytes(outcome.measured.bytes_out)),
         ("Received", bytes(outcome.measured.bytes_in)),
     ]);
-    if n_lost > 0 {
+    if outcome.tally.total() > 0 {
         rows.push(("Errors", errors(outcome)));
     }
     let command = chart::escaped(record.environment.command());

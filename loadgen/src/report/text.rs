@@ -9,7 +9,7 @@ use crate::ledger::Datagrams;
 use crate::outcome::PhaseSum;
 use crate::quantity::{count, duration, span, throughput};
 use crate::record::RunRecord;
-use crate::report::facts::{self, errors, latency_rows, notes, percentiles};
+use crate::report::facts::{self, errors, latency_rows, notes, percentiles, sends};
 
 /// Column where what follows a label begins.
 const LABEL: usize = 13;
@@ -182,10 +182,5 @@ fn open_loop(f: &mut Formatter<'_>, record: &RunRecord) -> fmt::Result {
     line(f, "arrivals", &gaps)?;
     line(f, "send lag", &percentiles(&lags.send_lag))?;
     line(f, "own lag", &percentiles(&lags.own_lag))?;
-    let (held, missed) = (count(outcome.n_held), count(outcome.n_missed));
-    line(
-        f,
-        "sends",
-        &format!("{held} waited for a free connection, {missed} missed"),
-    )
+    line(f, "sends", &sends(record))
 }
