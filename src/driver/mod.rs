@@ -21,7 +21,7 @@ pub(crate) mod wheel;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::Waker;
 
 use mio::unix::SourceFd;
@@ -177,7 +177,7 @@ impl Driver {
         &self,
         batch: Batch,
         note_local: impl FnMut(IoKey, Ready),
-        wakers: &mut Vec<Waker>,
+        wakers: &mut Vec<Arc<Waker>>,
     ) -> usize {
         let mut selector = match self.selector.try_lock() {
             Ok(selector) => selector,
@@ -196,7 +196,7 @@ impl Driver {
         nest: Option<&Nest>,
         still_idle: impl FnOnce() -> bool,
         note_local: impl FnMut(IoKey, Ready),
-        wakers: &mut Vec<Waker>,
+        wakers: &mut Vec<Arc<Waker>>,
     ) -> usize {
         let mut selector = self.selector.lock().unwrap_or_else(PoisonError::into_inner);
         let deadline = self.alarm.park().min(limit);
@@ -276,7 +276,7 @@ impl Driver {
     fn delivery(
         &self,
         mut note_local: impl FnMut(IoKey, Ready),
-        wakers: &mut Vec<Waker>,
+        wakers: &mut Vec<Arc<Waker>>,
     ) -> impl FnMut(Target, Ready) {
         let mut sources = None;
         move |target, ready| match target {

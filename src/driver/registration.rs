@@ -7,11 +7,11 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use mio::unix::SourceFd;
 
-use crate::driver::readiness::{Interest, Ready};
+use crate::driver::readiness::{Interest, Look, Ready};
 use crate::driver::slots::{Source, SourceKey, Target};
 use crate::driver::{Driver, WatchWrites};
 
@@ -101,7 +101,7 @@ impl<S: AsFd> Registration<S> {
         }
     }
 
-    /// Tries `operation` as long as the direction is ready; would-block registers the waker and
+    /// Tries `operation` as long as the direction is ready; would-block has the waker kept and
     /// waits for the next edge. One waker per direction: the latest caller's.
     ///
     /// A short result counts as drained (one system call less for each request), unless the peer
@@ -113,17 +113,16 @@ impl<S: AsFd> Registration<S> {
         mut operation: impl FnMut(&S) -> io::Result<(T, Extent)>,
     ) -> Poll<io::Result<T>> {
         loop {
-            let Some(seen) = self.source.readiness.look(interest) else {
-                self.source.waiter(interest).register(cx.waker());
-                if self.source.readiness.look(interest).is_some() {
-                    // An event came between the look and the registration.
-                    continue;
+            let seen = self.source.readiness.look(interest);
+            let Some(ready) = seen.ready() else {
+                if self.wait(cx, interest, seen) {
+                    return Poll::Pending;
                 }
-                return Poll::Pending;
+                continue;
             };
             match operation(self.io()) {
                 Ok((value, extent)) => {
-                    if extent == Extent::Short && !seen.ready.is_final() {
+                    if extent == Extent::Short && !ready.is_final() {
                         self.source.readiness.clear(interest, seen);
                     }
                     return Poll::Ready(Ok(value));
@@ -139,13 +138,29 @@ impl<S: AsFd> Registration<S> {
 
     /// Waits until the direction is ready, without an operation.
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>, interest: Interest) -> Poll<Ready> {
-        for _ in 0..2 {
-            if let Some(seen) = self.source.readiness.look(interest) {
-                return Poll::Ready(seen.ready);
+        loop {
+            let seen = self.source.readiness.look(interest);
+            match seen.ready() {
+                Some(ready) => return Poll::Ready(ready),
+                None if self.wait(cx, interest, seen) => return Poll::Pending,
+                None => {}
             }
-            self.source.waiter(interest).register(cx.waker());
         }
-        Poll::Pending
+    }
+
+    /// True: the next event wakes the caller. False: something has changed since the look.
+    fn wait(&self, cx: &Context<'_>, interest: Interest, seen: Look) -> bool {
+        if !self.source.keeps(interest, cx.waker()) {
+            self.keep(interest, cx.waker());
+        }
+        self.source.readiness.wait(interest, seen)
+    }
+
+    // Cold: it happens once a task, and what it needs is not loaded at each poll (8 instructions).
+    #[cold]
+    #[inline(never)]
+    fn keep(&self, interest: Interest, waker: &Waker) {
+        self.driver.slots().keep(self.key, interest, waker);
     }
 }
 

@@ -9,12 +9,13 @@
 //! its own, and their tokens are marked with [`LOCAL_BIT`], so that the home loop dispatches them
 //! without any lock.
 
+use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use atomic_waker::AtomicWaker;
 use slotmap::{Key, KeyData, SlotMap, new_key_type};
 
+use crate::atomics::{AtomicUsize, Ordering};
 use crate::driver::readiness::{Interest, Readiness, Ready};
 
 new_key_type! {
@@ -57,45 +58,77 @@ pub(crate) fn target_of(token: mio::Token) -> Target {
     }
 }
 
-/// One registered socket of a movable task: what is known of it, and who waits for what.
+/// One registered socket of a movable task: what is known of it, and whose waker is kept for it.
 ///
-/// Touched by: whoever turns the driver (records, takes wakers) and the tasks that use the socket
-/// (look, clear, register), each from any loop.
-#[derive(Debug)]
+/// Touched by: whoever turns the driver (records) and the tasks that use the socket
+/// (look, clear, wait), each from any loop.
+#[derive(Debug, Default)]
 pub(crate) struct Source {
     pub(crate) readiness: Readiness,
-    reader: AtomicWaker,
-    writer: AtomicWaker,
+    reader: Kept,
+    writer: Kept,
 }
 
 impl Source {
-    fn new() -> Self {
-        Source {
-            readiness: Readiness::new(),
-            reader: AtomicWaker::new(),
-            writer: AtomicWaker::new(),
-        }
+    /// Whether `waker` is what an event would wake; then there is nothing to do before a wait.
+    pub(crate) fn keeps(&self, interest: Interest, waker: &Waker) -> bool {
+        self.kept(interest).is(waker)
     }
 
-    pub(crate) fn waiter(&self, interest: Interest) -> &AtomicWaker {
+    fn kept(&self, interest: Interest) -> &Kept {
         match interest {
             Interest::Read => &self.reader,
             Interest::Write => &self.writer,
         }
     }
+}
 
-    /// Records the event and hands out the wakers it concerns, to be woken after the lock is gone.
-    ///
-    /// A direction that was ready already has nobody to wake: who waits has seen it not ready, registered,
-    /// and looked once more; so whoever there is was taken by the event that made it ready. As good as every
-    /// event says "writable" again, and a waker that is not taken spares a locked instruction.
-    fn take_event(&self, ready: Ready, wakers: &mut Vec<Waker>) {
-        let before = self.readiness.record(ready);
-        for interest in [Interest::Read, Interest::Write] {
-            let is_news = ready.intersects(interest.mask()) && !before.intersects(interest.mask());
-            if is_news && let Some(waker) = self.waiter(interest).take() {
-                wakers.push(waker);
-            }
+/// Which waker the slot keeps for one direction: the two addresses that [`Waker::will_wake`] compares.
+///
+/// Written under the lock of the slots, after the waker; read without. Who finds its own waker here has it in the slot,
+/// until another caller puts one in its place. What the reader sees of two that come at the same time, or of parts of
+/// both, is as good as having been there first: the latest caller is woken. A kept waker keeps its memory, so
+/// its address is nobody else's.
+#[derive(Debug, Default)]
+struct Kept {
+    data: AtomicUsize,
+    vtable: AtomicUsize,
+}
+
+impl Kept {
+    fn is(&self, waker: &Waker) -> bool {
+        let (data, vtable) = addresses(waker);
+        // Acquire: partner is set.
+        self.data.load(Ordering::Acquire) == data && self.vtable.load(Ordering::Acquire) == vtable
+    }
+
+    fn set(&self, waker: &Waker) {
+        let (data, vtable) = addresses(waker);
+        // Release: partner is `is`.
+        self.data.store(data, Ordering::Release);
+        self.vtable.store(vtable, Ordering::Release);
+    }
+}
+
+fn addresses(waker: &Waker) -> (usize, usize) {
+    let vtable = ptr::from_ref(waker.vtable());
+    (waker.data().addr(), vtable.addr())
+}
+
+/// A source with its wakers. They stay when they are woken: as good as always it is the same task that waits
+/// the next time, and then it need not bring another (half of the locked instructions of waiting and waking).
+#[derive(Debug)]
+struct Slot {
+    source: Arc<Source>,
+    reader: Option<Arc<Waker>>,
+    writer: Option<Arc<Waker>>,
+}
+
+impl Slot {
+    fn waker(&mut self, interest: Interest) -> &mut Option<Arc<Waker>> {
+        match interest {
+            Interest::Read => &mut self.reader,
+            Interest::Write => &mut self.writer,
         }
     }
 }
@@ -103,21 +136,37 @@ impl Source {
 /// The table of one driver.
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
-    sources: Mutex<SlotMap<SourceKey, Arc<Source>>>,
+    slots: Mutex<SlotMap<SourceKey, Slot>>,
 }
 
 impl Slots {
     pub(crate) fn insert(&self) -> (SourceKey, Arc<Source>) {
-        let source = Arc::new(Source::new());
-        let key = self.lock().insert(Arc::clone(&source));
+        let source = Arc::new(Source::default());
+        let key = self.lock().insert(Slot {
+            source: Arc::clone(&source),
+            reader: None,
+            writer: None,
+        });
         (key, source)
     }
 
     pub(crate) fn remove(&self, key: SourceKey) {
-        // The source may hold the last reference to a waker, whose drop is foreign code: it runs
+        // The slot may hold the last reference to a waker, whose drop is foreign code: it runs
         // after the lock is released, at the end of this statement's scope.
         let removed = self.lock().remove(key);
         drop(removed);
+    }
+
+    /// Puts `waker` in the place of the one that is kept for this direction.
+    pub(crate) fn keep(&self, key: SourceKey, interest: Interest, waker: &Waker) {
+        // Its clone and the drop of the other are foreign code: not under the lock.
+        let new = Arc::new(waker.clone());
+        let mut slots = self.lock();
+        let slot = slots.get_mut(key).expect("a registration has its slot");
+        let old = slot.waker(interest).replace(new);
+        slot.source.kept(interest).set(waker);
+        drop(slots);
+        drop(old);
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -129,21 +178,33 @@ impl Slots {
         Delivery(self.lock())
     }
 
-    fn lock(&self) -> MutexGuard<'_, SlotMap<SourceKey, Arc<Source>>> {
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, SlotMap<SourceKey, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Events on their way to their sockets, under one lock.
-pub(crate) struct Delivery<'a>(MutexGuard<'a, SlotMap<SourceKey, Arc<Source>>>);
+pub(crate) struct Delivery<'a>(MutexGuard<'a, SlotMap<SourceKey, Slot>>);
 
 impl Delivery<'_> {
-    /// The wakers of who waits for it are appended to `wakers`.
+    /// Records the event. The wakers of who waits for it are appended to `wakers`, to be woken after the lock is
+    /// gone.
     // Never: inlined, it takes registers from the events of callbacks, which go the same way (10 instructions each).
     #[inline(never)]
-    pub(crate) fn deliver(&self, key: SourceKey, ready: Ready, wakers: &mut Vec<Waker>) {
-        if let Some(source) = self.0.get(key) {
-            source.take_event(ready, wakers);
+    pub(crate) fn deliver(&self, key: SourceKey, ready: Ready, wakers: &mut Vec<Arc<Waker>>) {
+        let Some(slot) = self.0.get(key) else {
+            return;
+        };
+        let waiting = slot.source.readiness.record(ready);
+        if waiting.includes(Interest::Read)
+            && let Some(reader) = &slot.reader
+        {
+            wakers.push(Arc::clone(reader));
+        }
+        if waiting.includes(Interest::Write)
+            && let Some(writer) = &slot.writer
+        {
+            wakers.push(Arc::clone(writer));
         }
     }
 }
@@ -176,6 +237,6 @@ mod tests {
         let (new, tenant) = slots.insert();
         assert_ne!(old, new);
         slots.begin().deliver(old, Ready::READABLE, &mut Vec::new());
-        assert!(tenant.readiness.look(Interest::Read).is_none());
+        assert!(tenant.readiness.look(Interest::Read).ready().is_none());
     }
 }

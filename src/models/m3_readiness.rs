@@ -1,15 +1,16 @@
-//! M3: two loops turn one driver, and an operation clears what it found used up (I3).
+//! M3: two loops turn one driver, an operation clears what it found used up, and waits for more (I3).
 //!
 //! The kernel reports an edge once, to whichever loop polls first. That loop records it late; meanwhile the task
 //! may have read everything and met "would block", and new data may have come with an edge for the other loop.
-//! If a clear takes a newer event away, the task waits for ever.
+//! If a clear takes a newer event away, if an event comes between the last look and the wait, or if it finds no
+//! waker for who waits, the task waits for ever.
 
 use std::sync::Arc;
 
 use loom::{sync::Notify, thread};
 
 use crate::{
-    atomics::{AtomicBool, AtomicUsize, Ordering, explore},
+    atomics::{AtomicBool, AtomicUsize, Mutex, Ordering, explore},
     driver::readiness::{Interest, Look, Readiness, Ready},
 };
 
@@ -20,15 +21,23 @@ struct Socket {
     bytes: AtomicUsize,
     edge: AtomicBool,
     readiness: Readiness,
+    /// The slot: whether the task's waker is kept there.
+    has_waker: Mutex<bool>,
     waker: Notify,
 }
+
+/// What a task does with its look when it has met the end of the data.
+type Clear = fn(&Readiness, Look);
+/// How a task waits when it has seen nothing; false if it may not.
+type Wait = fn(&Socket, Look) -> bool;
 
 impl Socket {
     fn new() -> Self {
         Socket {
             bytes: AtomicUsize::new(0),
             edge: AtomicBool::new(false),
-            readiness: Readiness::new(),
+            readiness: Readiness::default(),
+            has_waker: Mutex::new(false),
             waker: Notify::new(),
         }
     }
@@ -38,10 +47,19 @@ impl Socket {
         self.edge.swap(true, Ordering::AcqRel);
     }
 
-    /// One poll of the selector, and the record of what it brought.
+    /// One poll of the selector, and the record of what it brought (E1, E2).
     fn turn(&self) {
-        if self.edge.swap(false, Ordering::AcqRel) {
-            self.readiness.record(Ready::READABLE);
+        if !self.edge.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let has_waker = self
+            .has_waker
+            .lock()
+            .expect("no model panics under this lock");
+        let waiting = self.readiness.record(Ready::READABLE);
+        let is_woken = waiting.includes(Interest::Read) && *has_waker;
+        drop(has_waker);
+        if is_woken {
             self.waker.notify();
         }
     }
@@ -50,23 +68,39 @@ impl Socket {
         self.bytes.swap(0, Ordering::AcqRel)
     }
 
-    /// The task: reads until it has `wanted` bytes. A short read counts as drained.
-    fn receive(&self, wanted: usize, clear: fn(&Readiness, Look)) {
+    fn keep_waker(&self) {
+        *self
+            .has_waker
+            .lock()
+            .expect("no model panics under this lock") = true;
+    }
+
+    /// The task: reads until it has `wanted` bytes (O1, O2). A short read counts as drained.
+    fn receive(&self, wanted: usize, clear: Clear, wait: Wait) {
         let mut got = 0;
         while got < wanted {
-            match self.readiness.look(Interest::Read) {
-                Some(seen) => {
-                    got += self.read();
-                    clear(&self.readiness, seen);
-                }
-                None => self.waker.wait(),
+            let seen = self.readiness.look(Interest::Read);
+            if seen.ready().is_some() {
+                got += self.read();
+                clear(&self.readiness, seen);
+            } else if wait(self, seen) {
+                self.waker.wait();
             }
         }
     }
 }
 
+fn clear(readiness: &Readiness, seen: Look) {
+    readiness.clear(Interest::Read, seen);
+}
+
+fn wait(socket: &Socket, seen: Look) -> bool {
+    socket.keep_waker();
+    socket.readiness.wait(Interest::Read, seen)
+}
+
 /// Some data is there and known of; more comes, and the home and a thief poll, while the task reads.
-fn home_and_thief(clear: fn(&Readiness, Look)) {
+fn home_and_thief(clear: Clear, wait: Wait) {
     explore(move || {
         let socket = Arc::new(Socket::new());
         socket.arrive();
@@ -82,23 +116,46 @@ fn home_and_thief(clear: fn(&Readiness, Look)) {
                 socket.turn();
             })
         };
-        socket.receive(2, clear);
+        socket.receive(2, clear, wait);
         thief.join().expect("the thief does not panic");
         home.join().expect("the home does not panic");
     });
 }
 
 #[test]
-fn an_edge_recorded_after_the_look_survives_the_clear() {
-    home_and_thief(|readiness, seen| readiness.clear(Interest::Read, seen));
+fn an_edge_recorded_after_the_look_survives_the_clear_and_ends_the_wait() {
+    home_and_thief(clear, wait);
 }
 
 #[test]
 #[should_panic(expected = "deadlock")]
 fn mutant_that_clears_whatever_has_come_loses_an_edge() {
-    home_and_thief(|readiness, _seen| {
-        if let Some(now) = readiness.look(Interest::Read) {
+    home_and_thief(
+        |readiness, _seen| {
+            let now = readiness.look(Interest::Read);
             readiness.clear(Interest::Read, now);
-        }
+        },
+        wait,
+    );
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn mutant_that_waits_whatever_has_come_sleeps_through_it() {
+    home_and_thief(clear, |socket, _seen| {
+        socket.keep_waker();
+        let now = || socket.readiness.look(Interest::Read);
+        while !socket.readiness.wait(Interest::Read, now()) {}
+        true
+    });
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn mutant_that_waits_before_its_waker_is_kept_is_not_woken() {
+    home_and_thief(clear, |socket, seen| {
+        let waits = socket.readiness.wait(Interest::Read, seen);
+        socket.keep_waker();
+        waits
     });
 }

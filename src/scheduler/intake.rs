@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 
 use crate::driver::{LocalTimerKey, TimerTarget};
@@ -11,7 +12,7 @@ use crate::scheduler::worker::Worker;
 /// Buffers for what a turn takes in, kept from turn to turn.
 #[derive(Default)]
 pub(super) struct Intake {
-    pub(super) wakers: Vec<Waker>,
+    pub(super) wakers: Vec<Arc<Waker>>,
     pub(super) due: Vec<TimerTarget>,
     pub(super) messages: Vec<Message>,
 }
@@ -22,7 +23,7 @@ impl Worker {
     /// a request costs this loop.
     pub(super) fn take_events(
         self: &Rc<Self>,
-        poll: impl FnOnce(&mut VecDeque<Handle>, &mut Vec<Waker>) -> usize,
+        poll: impl FnOnce(&mut VecDeque<Handle>, &mut Vec<Arc<Waker>>) -> usize,
     ) -> usize {
         let mut wakers = std::mem::take(&mut self.intake.borrow_mut().wakers);
         let events = poll(&mut self.ready.borrow_mut(), &mut wakers);
@@ -34,10 +35,12 @@ impl Worker {
 
     /// Wakes all of them, and keeps the room they were in. A waker may be foreign code, so no borrow is held
     /// while it runs.
-    pub(super) fn wake(self: &Rc<Self>, mut wakers: Vec<Waker>) {
-        for waker in wakers.drain(..) {
-            self.catch(|| waker.wake());
+    pub(super) fn wake(self: &Rc<Self>, mut wakers: Vec<Arc<Waker>>) {
+        let mut left = wakers.drain(..);
+        while left.len() > 0 {
+            self.catch(|| left.by_ref().for_each(|waker| waker.wake_by_ref()));
         }
+        drop(left);
         self.intake.borrow_mut().wakers = wakers;
     }
 

@@ -290,7 +290,7 @@ impl Worker {
     }
 
     /// The sleep itself, once it is announced.
-    fn sleep(&self, limit: u64, ready: &mut VecDeque<Handle>, wakers: &mut Vec<Waker>) -> usize {
+    fn sleep(&self, limit: u64, ready: &mut VecDeque<Handle>, wakers: &mut Vec<Arc<Waker>>) -> usize {
         self.counters().parks.add(1);
         self.counters().polls.add(1);
         let limit = limit.min(self.sleep_limit());
