@@ -36,7 +36,7 @@ use crate::scheduler::ready::{Callback, Handle, IoHandler};
 use crate::scheduler::rescue::Lookout;
 use crate::scheduler::shared::{Home, Remote, Shared};
 use crate::task::Runnable;
-use crate::task::info::TaskInfo;
+use crate::task::info::{TaskInfo, TaskKey};
 
 /// Bytes that a loop reads at once into the buffer it lends to its connections: large enough that a
 /// bulk transfer is bounded by the kernel, small enough to stay in the second-level cache.
@@ -67,8 +67,8 @@ pub(crate) struct Worker {
     /// Set while handles and tasks run: a task they make ready may be waited for by the very code
     /// that runs, so another loop has to hear of it at once (S7).
     in_user_code: Cell<bool>,
-    /// The task whose step runs just now, loop-bound or movable.
-    current_task: Cell<Option<TaskInfo>>,
+    /// The task whose step runs just now, loop-bound or movable. What is known of it is asked for seldom.
+    current_task: Cell<Option<TaskKey>>,
     /// Where the callback that runs now was scheduled; `None` while anything else runs.
     pub(super) running_place: Cell<Option<&'static Location<'static>>>,
     /// The exception handler; `None` is the default.
@@ -199,7 +199,7 @@ impl Worker {
         //    turn. Then movable tasks, within the budget.
         self.in_user_code.set(true);
         self.run_ready(root);
-        self.run_movable();
+        self.catch(|| self.run_movable());
         self.in_user_code.set(false);
         self.help_now_and_then();
         has_work || has_fired || self.last_batch.get() > 0
@@ -290,7 +290,12 @@ impl Worker {
     }
 
     /// The sleep itself, once it is announced.
-    fn sleep(&self, limit: u64, ready: &mut VecDeque<Handle>, wakers: &mut Vec<Arc<Waker>>) -> usize {
+    fn sleep(
+        &self,
+        limit: u64,
+        ready: &mut VecDeque<Handle>,
+        wakers: &mut Vec<Arc<Waker>>,
+    ) -> usize {
         self.counters().parks.add(1);
         self.counters().polls.add(1);
         let limit = limit.min(self.sleep_limit());
@@ -365,7 +370,7 @@ impl Worker {
             if self.debug.is_on.get() {
                 self.run_task_watched(next);
             } else {
-                self.catch(|| self.run_task(next));
+                self.run_task(next);
             }
             run += 1;
             if run >= budget.tasks {
@@ -385,9 +390,9 @@ impl Worker {
 
     /// One step of a task. It does not panic: the task catches what its future does.
     pub(super) fn run_task(&self, task: Runnable) {
-        let info = task.metadata().clone();
-        self.remote().pulse.beat_for_task(info.id.0);
-        self.current_task.set(Some(info));
+        let key = task.metadata().key;
+        self.remote().pulse.beat_for_task(key.id.0);
+        self.current_task.set(Some(key));
         task.run();
         self.current_task.set(None);
     }
@@ -454,11 +459,11 @@ impl Worker {
         }
     }
 
-    /// The task whose step runs just now; none in a callback, nor in the future of `block_on`.
+    /// The task whose step runs just now; none in a callback, nor in the future of `block_on`, nor in what a task
+    /// leaves behind when it has ended.
     pub(crate) fn current_task(&self) -> Option<TaskInfo> {
-        let current = self.current_task.take();
-        self.current_task.set(current.clone());
-        current
+        let key = self.current_task.get()?;
+        self.shared().home_of(key.id).members.info(key)
     }
 
     pub(crate) fn stop(&self) {

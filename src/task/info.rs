@@ -25,6 +25,14 @@ impl From<&'static Location<'static>> for Origin {
     }
 }
 
+/// Where a live task stands in the list of its home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TaskKey {
+    pub(crate) id: TaskId,
+    /// Its place there, which it leaves to another one when it ends.
+    pub(crate) place: usize,
+}
+
 /// One live task, as [`current_task`](crate::current_task) and
 /// [`all_tasks`](crate::LoopHandle::all_tasks) show it.
 ///
@@ -42,14 +50,14 @@ impl From<&'static Location<'static>> for Origin {
 /// ```
 #[derive(Clone, Debug)]
 pub struct TaskInfo {
-    pub(crate) id: TaskId,
+    pub(crate) key: TaskKey,
     pub(crate) origin: Origin,
 }
 
 impl TaskInfo {
     /// The id that its handle shows, too.
     pub fn id(&self) -> TaskId {
-        self.id
+        self.key.id
     }
 
     /// The name it was given, or `Task-N` with the number of its id.
@@ -57,7 +65,7 @@ impl TaskInfo {
     pub fn name(&self) -> Cow<'_, str> {
         match &self.origin.name {
             Some(name) => Cow::Borrowed(name),
-            None => Cow::Owned(self.id.to_string()),
+            None => Cow::Owned(self.id().to_string()),
         }
     }
 

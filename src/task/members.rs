@@ -8,7 +8,7 @@ use std::task::Waker;
 
 use slab::Slab;
 
-use crate::task::info::TaskInfo;
+use crate::task::info::{TaskInfo, TaskKey};
 use crate::task::{Ended, TaskId};
 
 /// Wakers by member key. Touched by any thread: whoever spawns, and whoever runs the last step.
@@ -141,14 +141,21 @@ impl Members {
         infos
     }
 
-    /// One member that has filled its place; looks through all of them.
-    pub(crate) fn info(&self, id: TaskId) -> Option<TaskInfo> {
+    /// One member that has filled its place.
+    pub(crate) fn info(&self, key: TaskKey) -> Option<TaskInfo> {
+        let list = self.lock();
+        let (_, info) = list.members.get(key.place)?.task.as_ref()?;
+        (info.key == key).then(|| info.clone())
+    }
+
+    /// As [`info`](Members::info); looks through all of them.
+    pub(crate) fn find(&self, id: TaskId) -> Option<TaskInfo> {
         let list = self.lock();
         let mut filled = list
             .members
             .iter()
             .filter_map(|(_, entry)| entry.task.as_ref());
-        let found = filled.find(|(_, info)| info.id == id);
+        let found = filled.find(|(_, info)| info.id() == id);
         found.map(|(_, info)| info.clone())
     }
 

@@ -78,7 +78,7 @@ where
     G: Membership + Send + 'static,
     S: Fn(Runnable, ScheduleInfo) + Send + Sync + 'static,
 {
-    let id = info.id;
+    let id = info.id();
     let (body, word) = Body::new(future, membership, info.clone());
     let (runnable, task) = Builder::new()
         .metadata(info)
@@ -100,7 +100,7 @@ where
     G: Membership + 'static,
     S: Fn(Runnable, ScheduleInfo) + Send + Sync + 'static,
 {
-    let id = info.id;
+    let id = info.id();
     let (body, word) = Body::new(future, membership, info.clone());
     let (runnable, task) = Builder::new()
         .metadata(info)
