@@ -271,26 +271,24 @@ impl Home {
         make: impl FnOnce(Member, TaskInfo) -> (Runnable, JoinHandle<T>),
         start: impl FnOnce(Runnable),
     ) -> JoinHandle<T> {
-        let members = &self.remote().members;
-        let Some(place) = members.join(kind) else {
+        let loops = self.shared.loops.len() as u64;
+        let admitted = self.remote().members.admit(kind, |place| {
+            let member = Member {
+                home: Arc::clone(self),
+                key: place.key,
+            };
+            let key = TaskKey {
+                id: TaskId(place.number * loops + self.id as u64),
+                place: place.key,
+            };
+            let info = TaskInfo { key, origin };
+            let (task, handle) = make(member, info.clone());
+            (task.waker(), info, (task, handle))
+        });
+        let Some((task, handle)) = admitted else {
             return JoinHandle::refused();
         };
-        let member = Member {
-            home: Arc::clone(self),
-            key: place.key,
-        };
-        let loops = self.shared.loops.len() as u64;
-        let key = TaskKey {
-            id: TaskId(place.number * loops + self.id as u64),
-            place: place.key,
-        };
-        let info = TaskInfo { key, origin };
-        let (task, handle) = make(member, info.clone());
-        if members.fill(place, task.waker(), info) {
-            start(task);
-        } else {
-            drop(task);
-        }
+        start(task);
         handle
     }
 

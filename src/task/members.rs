@@ -29,18 +29,15 @@ struct List {
 
 impl List {
     fn wakers(&self) -> Vec<Waker> {
-        let wakers = self
-            .members
-            .iter()
-            .filter_map(|(_, entry)| Some(entry.task.as_ref()?.0.clone()));
-        wakers.collect()
+        let members = self.members.iter();
+        members.map(|(_, entry)| entry.waker.clone()).collect()
     }
 }
 
 #[derive(Debug)]
 struct Entry {
-    /// `None` until the place is filled.
-    task: Option<(Waker, TaskInfo)>,
+    waker: Waker,
+    info: TaskInfo,
     kind: Kind,
 }
 
@@ -63,7 +60,7 @@ pub(crate) struct Ledger {
     pub(crate) live: u64,
 }
 
-/// A reserved place and the number of the task that will take it.
+/// The place a task will have, and its number.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     pub(crate) key: usize,
@@ -71,33 +68,28 @@ pub(crate) struct Place {
 }
 
 impl Members {
-    /// Reserves a place; `None` if the loop is closed.
-    pub(crate) fn join(&self, kind: Kind) -> Option<Place> {
-        let mut list = self.lock();
-        if list.closed {
-            return None;
-        }
-        list.ledger.joined += 1;
-        let number = list.ledger.joined;
-        let key = list.members.insert(Entry { task: None, kind });
-        Some(Place { key, number })
-    }
-
-    /// Fills the reserved place, before the task is queued for the first time. False: the loop was
-    /// closed in between, and the caller ends the task.
-    #[must_use]
-    pub(crate) fn fill(&self, place: Place, waker: Waker, info: TaskInfo) -> bool {
+    /// Has the task made that takes the next place, before it is queued for the first time; `None` if the loop is
+    /// closed. The list is locked meanwhile: `make` runs no user code.
+    pub(crate) fn admit<T>(
+        &self,
+        kind: Kind,
+        make: impl FnOnce(Place) -> (Waker, TaskInfo, T),
+    ) -> Option<T> {
         let mut list = self.lock();
         if list.closed {
             drop(list);
-            // Its drop may free the task: not under the lock.
-            drop(waker);
-            return false;
+            // It holds the future, whose drop is user code: not under the lock.
+            drop(make);
+            return None;
         }
-        let entry = &mut list.members[place.key];
-        entry.task = Some((waker, info));
-        list.bound += usize::from(entry.kind == Kind::Bound);
-        true
+        let number = list.ledger.joined + 1;
+        let vacant = list.members.vacant_entry();
+        let key = vacant.key();
+        let (waker, info, made) = make(Place { key, number });
+        vacant.insert(Entry { waker, info, kind });
+        list.ledger.joined = number;
+        list.bound += usize::from(kind == Kind::Bound);
+        Some(made)
     }
 
     pub(crate) fn leave(&self, key: usize, how: Ended) {
@@ -108,9 +100,7 @@ impl Members {
             Ended::Panicked => list.ledger.panicked += 1,
         }
         let entry = list.members.remove(key);
-        if entry.kind == Kind::Bound && entry.task.is_some() {
-            list.bound -= 1;
-        }
+        list.bound -= usize::from(entry.kind == Kind::Bound);
         drop(list);
         // Its drop may free the task: not under the lock.
         drop(entry);
@@ -128,38 +118,32 @@ impl Members {
         self.lock().wakers()
     }
 
-    /// The members that have filled their place, in the order of their ids.
+    /// The members, in the order of their ids.
     pub(crate) fn infos(&self) -> Vec<TaskInfo> {
         let list = self.lock();
-        let filled = list
-            .members
-            .iter()
-            .filter_map(|(_, entry)| entry.task.as_ref());
-        let mut infos: Vec<_> = filled.map(|(_, info)| info.clone()).collect();
+        let members = list.members.iter();
+        let mut infos: Vec<_> = members.map(|(_, entry)| entry.info.clone()).collect();
         drop(list);
         infos.sort_unstable_by_key(TaskInfo::id);
         infos
     }
 
-    /// One member that has filled its place.
+    /// What is known of a member; `None` if it has ended.
     pub(crate) fn info(&self, key: TaskKey) -> Option<TaskInfo> {
         let list = self.lock();
-        let (_, info) = list.members.get(key.place)?.task.as_ref()?;
+        let info = &list.members.get(key.place)?.info;
         (info.key == key).then(|| info.clone())
     }
 
     /// As [`info`](Members::info); looks through all of them.
     pub(crate) fn find(&self, id: TaskId) -> Option<TaskInfo> {
         let list = self.lock();
-        let mut filled = list
-            .members
-            .iter()
-            .filter_map(|(_, entry)| entry.task.as_ref());
-        let found = filled.find(|(_, info)| info.id() == id);
-        found.map(|(_, info)| info.clone())
+        let mut members = list.members.iter();
+        let found = members.find(|(_, entry)| entry.info.id() == id);
+        found.map(|(_, entry)| entry.info.clone())
     }
 
-    /// Bound members that have filled their place and have not ended. After
+    /// Bound members that have not ended. After
     /// [`close`](Members::close) and a wake of each, one that is in no queue of its loop is on its
     /// way there, in the hands of a thread that woke it.
     pub(crate) fn bound(&self) -> usize {
