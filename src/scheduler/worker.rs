@@ -19,6 +19,7 @@ use async_task::ScheduleInfo;
 use slotmap::SlotMap;
 
 use crate::atomics::Ordering;
+use crate::config::TurnBudget;
 use crate::driver::alarm::NEVER;
 use crate::driver::selector::Batch;
 use crate::driver::wheel::TimerKey;
@@ -358,7 +359,8 @@ impl Worker {
 
     /// Movable tasks of the own deque, until the budget of tasks or of time is spent.
     fn run_movable(self: &Rc<Self>) {
-        let budget = &self.shared().config.budget;
+        let TurnBudget { tasks, time, .. } = self.shared().config.budget;
+        let time_ns = time.as_nanos();
         // One task alone is not timed.
         let is_timed = self.deque.len() > 1;
         let mut started_ns = is_timed.then(|| self.driver().clock().now_ns());
@@ -373,14 +375,14 @@ impl Worker {
                 self.run_task(next);
             }
             run += 1;
-            if run >= budget.tasks {
+            if run >= tasks {
                 break;
             }
             if run >= look_at_clock && !self.deque.is_empty() {
                 look_at_clock = run * 2;
                 let now = self.driver().clock().now_ns();
                 let spent = now.saturating_sub(*started_ns.get_or_insert(now));
-                if u128::from(spent) >= budget.time.as_nanos() {
+                if u128::from(spent) >= time_ns {
                     break;
                 }
             }
