@@ -30,8 +30,8 @@ TOLERANCE = 1.10
 PINNED = {
     ("serve_mio",): 225,
     ("serve_garland", "callback"): 337,
-    ("serve_garland", "task"): 745,
-    ("serve_garland", "lent"): 850,
+    ("serve_garland", "task"): 660,
+    ("serve_garland", "lent"): 760,
 }
 
 
