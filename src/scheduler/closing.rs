@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use crate::scheduler::context;
-use crate::scheduler::ready::{Handle, Message};
+use crate::scheduler::ready::Message;
 use crate::scheduler::worker::{Stage, Worker};
 
 impl Worker {
@@ -63,14 +63,11 @@ impl Worker {
         for message in messages.drain(..) {
             self.catch(|| message.discard());
         }
-        loop {
-            let task = self.deque.pop();
-            let handle = self.ready.borrow_mut().pop_front();
-            if task.is_none() && handle.is_none() {
-                return;
-            }
+        for handle in self.ready.take() {
+            self.catch(|| handle.discard());
+        }
+        while let Some(task) = self.deque.pop() {
             self.catch(|| drop(task));
-            self.catch(|| handle.into_iter().for_each(Handle::discard));
         }
     }
 }

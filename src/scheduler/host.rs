@@ -91,7 +91,7 @@ impl Worker {
 
     /// What is scheduled from this loop's own thread while the loop rests.
     pub(super) fn push_at_rest(&self, handle: Handle) {
-        self.ready.borrow_mut().push_back(handle);
+        self.ready.borrow_mut().push(handle);
         self.wake_host();
     }
 

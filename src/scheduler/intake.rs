@@ -1,6 +1,5 @@
 //! Taking in: what the driver, other threads and the clock have for a loop becomes entries of its queues.
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -23,7 +22,7 @@ impl Worker {
     /// a request costs this loop.
     pub(super) fn take_events(
         self: &Rc<Self>,
-        poll: impl FnOnce(&mut VecDeque<Handle>, &mut Vec<Arc<Waker>>) -> usize,
+        poll: impl FnOnce(&mut Vec<Handle>, &mut Vec<Arc<Waker>>) -> usize,
     ) -> usize {
         let mut wakers = std::mem::take(&mut self.intake.borrow_mut().wakers);
         let events = poll(&mut self.ready.borrow_mut(), &mut wakers);
@@ -54,12 +53,12 @@ impl Worker {
         let mut ready = self.ready.borrow_mut();
         for message in intake.messages.drain(..) {
             match message {
-                Message::SharedCall(call) => ready.push_back(Handle::SharedCall(call)),
-                Message::Visit(visit) => ready.push_back(Handle::Visit(visit)),
-                Message::Task(task) => ready.push_back(Handle::Task(task)),
-                Message::Root => ready.push_back(Handle::Root),
-                Message::Failure(context) => ready.push_back(Handle::Failure(context)),
-                Message::Io(key, what) => ready.push_back(Handle::Io(key, what)),
+                Message::SharedCall(call) => ready.push(Handle::SharedCall(call)),
+                Message::Visit(visit) => ready.push(Handle::Visit(visit)),
+                Message::Task(task) => ready.push(Handle::Task(task)),
+                Message::Root => ready.push(Handle::Root),
+                Message::Failure(context) => ready.push(Handle::Failure(context)),
+                Message::Io(key, what) => ready.push(Handle::Io(key, what)),
                 Message::Timer(key) => ready.extend(self.take_fired(key)),
                 Message::Stop => self.stopping.set(true),
             }

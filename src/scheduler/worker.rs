@@ -8,7 +8,6 @@
 //! driver knows.
 
 use std::cell::{Cell, RefCell, RefMut};
-use std::collections::VecDeque;
 use std::fmt;
 use std::panic::Location;
 use std::rc::Rc;
@@ -53,7 +52,10 @@ pub(crate) struct Worker {
     /// The home's own, at hand: it is asked for several times a callback.
     remote: Arc<Remote>,
     pub(super) deque: LocalDeque,
-    pub(super) ready: RefCell<VecDeque<Handle>>,
+    /// What is to run next, in order.
+    pub(super) ready: RefCell<Vec<Handle>>,
+    /// The room of the batch before, for what is scheduled while the next one runs.
+    spare: Cell<Vec<Handle>>,
     pub(super) io: RefCell<SlotMap<IoKey, Rc<dyn IoHandler>>>,
     pub(super) timers: RefCell<CallbackTimers>,
     attachments: Attachments,
@@ -111,6 +113,7 @@ impl Worker {
             home,
             deque,
             ready: RefCell::default(),
+            spare: Cell::default(),
             io: RefCell::default(),
             timers: RefCell::default(),
             attachments: Attachments::default(),
@@ -262,7 +265,7 @@ impl Worker {
     fn poll_now(self: &Rc<Self>, batch: Batch) {
         self.counters().polls.add(1);
         self.take_events(|ready, wakers| {
-            let note = |key, news| ready.push_back(Handle::Io(key, news));
+            let note = |key, news| ready.push(Handle::Io(key, news));
             self.driver().poll_now(batch, note, wakers)
         });
     }
@@ -291,32 +294,26 @@ impl Worker {
     }
 
     /// The sleep itself, once it is announced.
-    fn sleep(
-        &self,
-        limit: u64,
-        ready: &mut VecDeque<Handle>,
-        wakers: &mut Vec<Arc<Waker>>,
-    ) -> usize {
+    fn sleep(&self, limit: u64, ready: &mut Vec<Handle>, wakers: &mut Vec<Arc<Waker>>) -> usize {
         self.counters().parks.add(1);
         self.counters().polls.add(1);
         let limit = limit.min(self.sleep_limit());
         let still_idle = || self.shared().idle.is_idle(self.id());
         let nest = self.remote().nest.as_ref();
         let nest = nest.filter(|_| self.lookout.knows_stuck());
-        let note = |key, news| ready.push_back(Handle::Io(key, news));
+        let note = |key, news| ready.push(Handle::Io(key, news));
         self.driver().park(limit, nest, still_idle, note, wakers)
     }
 
-    /// Runs exactly as many handles as are ready now. A panic ends its handle, not the loop.
+    /// Runs exactly the handles that are ready now. A panic ends its handle, not the loop.
     fn run_ready(self: &Rc<Self>, root: &mut dyn FnMut()) {
-        let mut left = self.ready.borrow().len();
-        self.counters().handles_run.add(left as u64);
-        while left > 0 {
+        let mut batch = self.ready.replace(self.spare.take());
+        self.counters().handles_run.add(batch.len() as u64);
+        // Not inside of `catch`, where a panic would drop all that is behind its handle.
+        let mut left = batch.drain(..);
+        while left.len() > 0 {
             self.catch(|| {
-                while left > 0 {
-                    left -= 1;
-                    let handle = self.ready.borrow_mut().pop_front();
-                    let handle = handle.expect("only this loop takes handles out");
+                for handle in left.by_ref() {
                     if self.debug.is_on.get() {
                         self.run_handle_watched(handle, root);
                     } else {
@@ -325,6 +322,8 @@ impl Worker {
                 }
             });
         }
+        drop(left);
+        self.spare.set(batch);
         self.running_place.set(None);
     }
 
@@ -443,7 +442,7 @@ impl Worker {
     /// Appends to the ready queue; a closed loop drops it.
     pub(crate) fn push_ready(&self, handle: Handle) {
         match self.stage.get() {
-            Stage::Live => self.ready.borrow_mut().push_back(handle),
+            Stage::Live => self.ready.borrow_mut().push(handle),
             Stage::Resting => self.push_at_rest(handle),
             Stage::Closed => handle.discard(),
         }
