@@ -131,11 +131,16 @@ impl Selector {
 }
 
 fn ready_of(event: &mio::event::Event) -> Ready {
-    Ready::NONE
+    let ready = Ready::NONE
         .or_if(event.is_readable(), Ready::READABLE)
         .or_if(event.is_writable(), Ready::WRITABLE)
+        .or_if(event.is_error(), Ready::ERROR)
+        .or_if(event.is_priority(), Ready::URGENT);
+    if !event.is_read_closed() && !event.is_error() {
+        // Writing is closed by an error, or together with reading.
+        return ready;
+    }
+    ready
         .or_if(event.is_read_closed(), Ready::READ_CLOSED)
         .or_if(event.is_write_closed(), Ready::WRITE_CLOSED)
-        .or_if(event.is_error(), Ready::ERROR)
-        .or_if(event.is_priority(), Ready::URGENT)
 }
