@@ -16,7 +16,7 @@ use crate::error::LoopError;
 use crate::runtime::LoopId;
 use crate::runtime::callback::{CallHandle, TimerHandle};
 use crate::runtime::handle::LoopHandle;
-use crate::scheduler::{self, Callback, CallbackCell, Handle, IoHandler, Worker};
+use crate::scheduler::{self, Callback, CallbackCell, Handle, IoHandler, LentBuffer, Worker};
 use crate::task::join::JoinHandle;
 
 /// An event loop, for code that runs on it.
@@ -251,7 +251,7 @@ impl LocalLoop {
     }
 
     /// Lends the loop's read buffer. Not reentrant, and need not be: one handle runs at a time.
-    pub(crate) fn with_read_buffer<T>(&self, f: impl FnOnce(&mut [u8]) -> T) -> T {
+    pub(crate) fn with_read_buffer<T>(&self, f: impl FnOnce(&mut LentBuffer) -> T) -> T {
         self.worker.with_read_buffer(f)
     }
 

@@ -25,7 +25,7 @@ pub(crate) fn with_lent_buffer<T>(f: impl FnOnce(&mut [u8]) -> T) -> T {
     let worker = current();
     let lent = worker.as_ref().and_then(|worker| worker.try_lend_buffer());
     match lent {
-        Some(mut lent) => f(&mut lent),
+        Some(mut lent) => f(&mut **lent),
         None => f(&mut vec![0; READ_BUFFER]),
     }
 }

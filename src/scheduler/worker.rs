@@ -42,6 +42,9 @@ use crate::task::info::{TaskInfo, TaskKey};
 /// bulk transfer is bounded by the kernel, small enough to stay in the second-level cache.
 pub(super) const READ_BUFFER: usize = 64 * 1024;
 
+/// What a loop lends to its connections. An array: who lends it knows its length without asking.
+pub(crate) type LentBuffer = [u8; READ_BUFFER];
+
 /// With several loops, a poll that brought so many events is followed by another before a park: it
 /// is likely to find more, and saves the others from seeing this loop as idle for a moment.
 const EAGER_POLL_AFTER: usize = 4;
@@ -59,7 +62,7 @@ pub(crate) struct Worker {
     pub(super) io: RefCell<SlotMap<IoKey, Rc<dyn IoHandler>>>,
     pub(super) timers: RefCell<CallbackTimers>,
     attachments: Attachments,
-    read_buffer: RefCell<Box<[u8]>>,
+    read_buffer: RefCell<Box<LentBuffer>>,
     pub(super) intake: RefCell<Intake>,
     pub(super) lookout: Lookout,
     /// Set while this loop is counted as searching between two turns.
@@ -117,7 +120,7 @@ impl Worker {
             io: RefCell::default(),
             timers: RefCell::default(),
             attachments: Attachments::default(),
-            read_buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
+            read_buffer: RefCell::new(new_read_buffer()),
             intake: RefCell::default(),
             lookout: Lookout::default(),
             searching: Cell::new(None),
@@ -532,14 +535,19 @@ impl Worker {
     }
 
     /// The loop's read buffer, unless somebody has it.
-    pub(super) fn try_lend_buffer(&self) -> Option<RefMut<'_, Box<[u8]>>> {
+    pub(super) fn try_lend_buffer(&self) -> Option<RefMut<'_, Box<LentBuffer>>> {
         self.read_buffer.try_borrow_mut().ok()
     }
 
     /// Lends the loop's read buffer. Not reentrant, and need not be: one handle runs at a time.
-    pub(crate) fn with_read_buffer<T>(&self, f: impl FnOnce(&mut [u8]) -> T) -> T {
+    pub(crate) fn with_read_buffer<T>(&self, f: impl FnOnce(&mut LentBuffer) -> T) -> T {
         f(&mut self.read_buffer.borrow_mut())
     }
+}
+
+fn new_read_buffer() -> Box<LentBuffer> {
+    let bytes = vec![0; READ_BUFFER].into_boxed_slice();
+    bytes.try_into().expect("as long as was asked for")
 }
 
 impl fmt::Debug for Worker {

@@ -54,6 +54,8 @@ const RELEASED: u16 = 1 << 8;
 pub(super) const READING_END: u16 = 1 << 9;
 /// The writing end of a pipe. Set at the start, never cleared.
 const WRITING_END: u16 = 1 << 10;
+/// Bytes wait to be sent. Set when the buffer takes some, cleared when it is empty again.
+const UNSENT: u16 = 1 << 11;
 
 /// The connection itself: known to its loop by `key`, to the protocol's owner by [`Transport`].
 pub(crate) struct Connection {
@@ -187,14 +189,8 @@ impl Connection {
             self.local
                 .with_read_buffer(|buf| self.receive(transport, buf))
         };
-        match received {
-            // A short read has drained the socket, unless no further edge will come.
-            Ok(Received::Short) if !self.has(NO_MORE_EDGES) => {}
-            Ok(Received::Short | Received::Full) => self.queue_read(),
-            Ok(Received::End) => self.receive_eof(transport),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.queue_read(),
-            Err(error) => transport.connection.force_close(Some(error)),
+        if let Err(error) = received {
+            self.receive_failed(transport, error);
         }
     }
 
@@ -202,20 +198,29 @@ impl Connection {
         !self.has(READING_PAUSED | CLOSING | EOF_SEEN)
     }
 
-    fn receive(&self, transport: &Transport, buf: &mut [u8]) -> io::Result<Received> {
+    fn receive(&self, transport: &Transport, buf: &mut [u8]) -> io::Result<()> {
         let count = self.receive_into(buf)?;
-        if count > 0 {
-            let data = &buf[..count];
-            self.protocol
-                .call(transport, |protocol, t| protocol.data_received(t, data))?;
+        if count == 0 {
+            return self.receive_eof(transport);
         }
-        Ok(Received::of(count, buf.len()))
+        let data = &buf[..count];
+        self.protocol
+            .call(transport, |protocol, t| protocol.data_received(t, data))?;
+        self.go_on_after(count, buf.len());
+        Ok(())
+    }
+
+    /// A short read has drained the socket, unless no further edge will come.
+    fn go_on_after(&self, count: usize, room: usize) {
+        if count == room || self.has(NO_MORE_EDGES) {
+            self.queue_read();
+        }
     }
 
     /// One call of the protocol for both of its call-backs: the buffer is its own, and who installs
     /// another protocol meanwhile replaces it after that.
     #[inline(never)]
-    fn receive_buffered(&self, transport: &Transport) -> io::Result<Received> {
+    fn receive_buffered(&self, transport: &Transport) -> io::Result<()> {
         let received = self.protocol.call(transport, |protocol, transport| {
             let protocol = protocol
                 .as_buffered()
@@ -233,9 +238,13 @@ impl Connection {
             if count > 0 {
                 protocol.buffer_updated(transport, count);
             }
-            Ok(Received::of(count, room))
+            Ok((count, room))
         });
-        received.flatten()
+        match received.flatten()? {
+            (0, _) => return self.receive_eof(transport),
+            (count, room) => self.go_on_after(count, room),
+        }
+        Ok(())
     }
 
     fn receive_into(&self, buf: &mut [u8]) -> io::Result<usize> {
@@ -246,15 +255,23 @@ impl Connection {
     }
 
     #[inline(never)]
-    fn receive_eof(&self, transport: &Transport) {
+    fn receive_eof(&self, transport: &Transport) -> io::Result<()> {
         self.set(EOF_SEEN);
         let told = self
             .protocol
-            .call(transport, |protocol, t| protocol.eof_received(t));
-        match told {
-            Ok(AfterEof::KeepOpen) if !self.has(READING_END) => {}
-            Ok(_) => transport.connection.close(),
-            Err(error) => transport.connection.force_close(Some(error)),
+            .call(transport, |protocol, t| protocol.eof_received(t))?;
+        if told != AfterEof::KeepOpen || self.has(READING_END) {
+            transport.connection.close();
+        }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn receive_failed(&self, transport: &Transport, error: io::Error) {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => {}
+            io::ErrorKind::Interrupted => self.queue_read(),
+            _ => transport.connection.force_close(Some(error)),
         }
     }
 
@@ -279,57 +296,63 @@ impl Connection {
 /// Writing.
 impl Connection {
     pub(super) fn write(self: &Rc<Self>, data: &[u8]) {
-        self.check_writable();
-        if data.is_empty() {
-            return;
+        if data.is_empty() || self.has(EOF_WRITTEN | CLOSING | UNSENT) {
+            return self.write_later(data);
         }
-        let Some(sent) = self.send_first(|to| to.send(data)) else {
-            return;
-        };
-        if sent < data.len() {
-            self.keep(&data[sent..]);
+        let sent = self.send_once(|to| to.send(data));
+        if !matches!(sent, Ok(sent) if sent == data.len()) {
+            self.write_rest(data, sent);
+        }
+    }
+
+    /// What must not go out now, or never.
+    #[inline(never)]
+    fn write_later(self: &Rc<Self>, data: &[u8]) {
+        self.check_writable();
+        if self.has(CLOSING) && !data.is_empty() {
+            self.count_lost_write();
+        } else if !data.is_empty() {
+            self.keep(data);
+        }
+    }
+
+    /// What the kernel has not taken at once.
+    #[inline(never)]
+    fn write_rest(self: &Rc<Self>, data: &[u8], sent: io::Result<usize>) {
+        match self.settle(sent, |to| to.send(data)) {
+            Ok(sent) if sent == data.len() => {}
+            Ok(sent) => self.keep(&data[sent..]),
+            Err(error) => self.force_close(Some(error)),
         }
     }
 
     /// For when the kernel takes more.
-    #[inline(never)]
     fn keep(self: &Rc<Self>, rest: &[u8]) {
+        self.set(UNSENT);
         let call = self.buffer.borrow_mut().push(rest);
         self.call_flow(call);
     }
 
     /// No piece is empty, and there is at least one.
     pub(super) fn write_gathered(self: &Rc<Self>, mut pieces: &mut [IoSlice<'_>]) {
-        let Some(sent) = self.send_first(|to| to.send_gathered(pieces)) else {
+        if self.has(CLOSING) {
+            return self.count_lost_write();
+        }
+        if !self.has(UNSENT) {
+            match self.send(|to| to.send_gathered(pieces)) {
+                Ok(sent) => IoSlice::advance_slices(&mut pieces, sent),
+                Err(error) => return self.force_close(Some(error)),
+            }
+        }
+        if pieces.is_empty() {
             return;
-        };
-        IoSlice::advance_slices(&mut pieces, sent);
+        }
+        self.set(UNSENT);
         let mut buffer = self.buffer.borrow_mut();
         let calls = pieces.iter().map(|piece| buffer.push(piece));
         let call = calls.fold(FlowCall::None, FlowCall::or);
         drop(buffer);
         self.call_flow(call);
-    }
-
-    /// Sends, if nothing waits to be sent before; `None` if the connection takes nothing more.
-    fn send_first(
-        self: &Rc<Self>,
-        send: impl Fn(&Descriptor) -> io::Result<usize>,
-    ) -> Option<usize> {
-        if self.has(CLOSING) {
-            self.count_lost_write();
-            return None;
-        }
-        if !self.buffer.borrow().is_empty() {
-            return Some(0);
-        }
-        match self.send(send) {
-            Ok(sent) => Some(sent),
-            Err(error) => {
-                self.force_close(Some(error));
-                None
-            }
-        }
     }
 
     /// # Panics
@@ -341,18 +364,32 @@ impl Connection {
         );
     }
 
-    /// As much as the kernel takes: would-block is none.
+    /// As much as the kernel takes.
     fn send(&self, send: impl Fn(&Descriptor) -> io::Result<usize>) -> io::Result<usize> {
-        let descriptor = self.descriptor.borrow();
-        let Some(descriptor) = &*descriptor else {
-            return Ok(0);
-        };
+        self.settle(self.send_once(&send), &send)
+    }
+
+    /// What a first attempt comes to: would-block is none, and an interruption no answer.
+    fn settle(
+        &self,
+        mut sent: io::Result<usize>,
+        send: impl Fn(&Descriptor) -> io::Result<usize>,
+    ) -> io::Result<usize> {
         loop {
-            match send(descriptor) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    sent = self.send_once(&send);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
                 sent => return sent,
             }
+        }
+    }
+
+    fn send_once(&self, send: impl Fn(&Descriptor) -> io::Result<usize>) -> io::Result<usize> {
+        match &*self.descriptor.borrow() {
+            Some(descriptor) => send(descriptor),
+            None => Ok(0),
         }
     }
 
@@ -373,6 +410,7 @@ impl Connection {
         let is_empty = buffer.is_empty();
         drop(buffer);
         if is_empty {
+            self.clear(UNSENT);
             self.buffer_is_empty();
         }
         // Last, for the protocol may write again, pause again and even close.
@@ -396,7 +434,7 @@ impl Connection {
             return self.close();
         }
         self.set(EOF_WRITTEN);
-        if self.buffer.borrow().is_empty() {
+        if !self.has(UNSENT) {
             self.shut_down_writing();
         }
     }
@@ -427,7 +465,7 @@ impl Connection {
             return;
         }
         self.set(CLOSING);
-        if self.buffer.borrow().is_empty() {
+        if !self.has(UNSENT) {
             self.schedule_lost(None);
         }
     }
@@ -435,6 +473,7 @@ impl Connection {
     #[cold]
     pub(super) fn force_close(self: &Rc<Self>, error: Option<io::Error>) {
         self.set(CLOSING);
+        self.clear(UNSENT);
         self.buffer.borrow_mut().clear();
         self.schedule_lost(error);
     }
@@ -466,8 +505,8 @@ impl Connection {
     /// The reader of a pipe is gone (PIPE-02): no write need find it out.
     #[cold]
     fn lose_reader(self: &Rc<Self>) {
-        let is_flushed = self.buffer.borrow().is_empty();
-        self.force_close((!is_flushed).then(|| io::ErrorKind::BrokenPipe.into()));
+        let is_cut = self.has(UNSENT);
+        self.force_close(is_cut.then(|| io::ErrorKind::BrokenPipe.into()));
     }
 
     fn lose(self: &Rc<Self>, error: Option<io::Error>) {
@@ -545,32 +584,13 @@ impl IoHandler for Connection {
         if is_queued || ready.intersects(Interest::Read.mask()) {
             this.read(&transport);
         }
-        if ready.intersects(Interest::Write.mask()) && !this.buffer.borrow().is_empty() {
+        if this.has(UNSENT) && ready.intersects(Interest::Write.mask()) {
             this.flush();
         }
     }
 
     fn handle_shutdown(self: Rc<Self>) {
         self.release();
-    }
-}
-
-/// What a receive brought.
-enum Received {
-    /// The peer's end.
-    End,
-    /// Less than there was room for.
-    Short,
-    Full,
-}
-
-impl Received {
-    fn of(count: usize, room: usize) -> Self {
-        match count {
-            0 => Received::End,
-            count if count < room => Received::Short,
-            _ => Received::Full,
-        }
     }
 }
 
