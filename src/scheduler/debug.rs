@@ -58,6 +58,8 @@ impl Worker {
             Handle::Visit(_) => Subject::Other("a call of the library"),
             Handle::Failure(_) => Subject::Other("the exception handler"),
             Handle::Root => Subject::Other("the future of block_on"),
+            // Each of them is watched by itself.
+            Handle::News => return self.run_handle(handle, root),
         };
         self.watch(subject, || self.run_handle(handle, root));
     }

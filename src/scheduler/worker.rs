@@ -32,7 +32,7 @@ use crate::scheduler::deque::LocalDeque;
 use crate::scheduler::failure::OnError;
 use crate::scheduler::idle::{LeftIdle, LeftSearch, Searching};
 use crate::scheduler::intake::Intake;
-use crate::scheduler::ready::{Callback, Handle, IoHandler};
+use crate::scheduler::ready::{Callback, Handle, IoHandler, News};
 use crate::scheduler::rescue::Lookout;
 use crate::scheduler::shared::{Home, Remote, Shared};
 use crate::task::Runnable;
@@ -59,6 +59,8 @@ pub(crate) struct Worker {
     pub(super) ready: RefCell<Vec<Handle>>,
     /// The room of the batch before, for what is scheduled while the next one runs.
     spare: Cell<Vec<Handle>>,
+    /// What the last poll has found, as long as it stands in the ready queue.
+    pub(super) news: Cell<Vec<News>>,
     pub(super) io: RefCell<SlotMap<IoKey, Rc<dyn IoHandler>>>,
     pub(super) timers: RefCell<CallbackTimers>,
     attachments: Attachments,
@@ -117,6 +119,7 @@ impl Worker {
             deque,
             ready: RefCell::default(),
             spare: Cell::default(),
+            news: Cell::default(),
             io: RefCell::default(),
             timers: RefCell::default(),
             attachments: Attachments::default(),
@@ -267,8 +270,8 @@ impl Worker {
 
     fn poll_now(self: &Rc<Self>, batch: Batch) {
         self.counters().polls.add(1);
-        self.take_events(|ready, wakers| {
-            let note = |key, news| ready.push(Handle::Io(key, news));
+        self.take_events(|news, wakers| {
+            let note = News::note(news);
             self.driver().poll_now(batch, note, wakers)
         });
     }
@@ -280,12 +283,12 @@ impl Worker {
         let idle = &self.shared().idle;
         idle.transition_to_idle(self.id(), self.searching.take());
         let must_stay = self.has_work() || self.shared().has_work_beside(self.id());
-        let events = self.take_events(|ready, wakers| {
+        let events = self.take_events(|news, wakers| {
             let events = if must_stay {
                 self.retreated.set(true);
                 0
             } else {
-                self.sleep(limit, ready, wakers)
+                self.sleep(limit, news, wakers)
             };
             match idle.leave_idle(self.id()) {
                 LeftIdle::Retracted => {}
@@ -297,14 +300,14 @@ impl Worker {
     }
 
     /// The sleep itself, once it is announced.
-    fn sleep(&self, limit: u64, ready: &mut Vec<Handle>, wakers: &mut Vec<Arc<Waker>>) -> usize {
+    fn sleep(&self, limit: u64, news: &mut Vec<News>, wakers: &mut Vec<Arc<Waker>>) -> usize {
         self.counters().parks.add(1);
         self.counters().polls.add(1);
         let limit = limit.min(self.sleep_limit());
         let still_idle = || self.shared().idle.is_idle(self.id());
         let nest = self.remote().nest.as_ref();
         let nest = nest.filter(|_| self.lookout.knows_stuck());
-        let note = |key, news| ready.push(Handle::Io(key, news));
+        let note = News::note(news);
         self.driver().park(limit, nest, still_idle, note, wakers)
     }
 
@@ -335,27 +338,53 @@ impl Worker {
     #[inline(always)]
     pub(super) fn run_handle(self: &Rc<Self>, handle: Handle, root: &mut dyn FnMut()) {
         self.running_place.set(None);
-        // A task has a beat of its own, with its id.
-        if !matches!(handle, Handle::Task(_)) {
+        // A task has a beat of its own, with its id, and so has each of the news.
+        if !matches!(handle, Handle::Task(_) | Handle::News) {
             self.remote().pulse.beat();
         }
         match handle {
             Handle::Call(callback) => callback.run(&self.running_place),
             Handle::SharedCall(callback) => callback.run(&self.running_place),
             Handle::Visit(visit) => visit(self),
-            Handle::Io(key, ready) => {
-                let handler = self.io.borrow().get(key).cloned();
-                // None: closed by an earlier handle of this batch.
-                if let Some(handler) = handler {
-                    handler.handle_ready(ready);
-                }
-            }
+            Handle::Io(key, ready) => self.run_io(key, ready),
+            Handle::News => self.run_news(root),
             Handle::Task(task) => {
                 self.counters().tasks_run.add(1);
                 self.run_task(task);
             }
             Handle::Root => root(),
             Handle::Failure(context) => self.report(*context),
+        }
+    }
+
+    /// What the last poll found, each as a handle of its own.
+    fn run_news(self: &Rc<Self>, root: &mut dyn FnMut()) {
+        let mut batch = self.news.take();
+        // What stands in the ready queue for all of them is counted already.
+        self.counters().handles_run.add(batch.len() as u64 - 1);
+        let mut left = batch.drain(..);
+        while left.len() > 0 {
+            self.catch(|| {
+                for News { key, ready } in left.by_ref() {
+                    if self.debug.is_on.get() {
+                        self.run_handle_watched(Handle::Io(key, ready), root);
+                    } else {
+                        self.remote().pulse.beat();
+                        self.run_io(key, ready);
+                    }
+                }
+            });
+        }
+        drop(left);
+        self.news.set(batch);
+    }
+
+    fn run_io(&self, key: IoKey, ready: Ready) {
+        // As if to change it: half the instructions of a shared borrow.
+        let handler = self.io.borrow_mut().get(key).cloned();
+        // None: closed by an earlier handle of this batch.
+        if let Some(handler) = handler {
+            handler.handle_ready(ready);
         }
     }
 
