@@ -23,6 +23,7 @@ use crate::driver::slots::{Target, target_of};
 
 /// mio's waker; a key never looks like this, because its [`Target`] bit would be set on index 2^32-1.
 pub(crate) const UNPARK: Token = Token(usize::MAX);
+/// The least of the two: what is smaller is a socket's.
 const TIMER: Token = Token(usize::MAX - 1);
 
 /// How many events a poll may bring.
@@ -115,18 +116,21 @@ impl Selector {
             Err(error) => panic!("the selector of a loop failed: {error}"),
         }
         let mut count = 0;
+        let mut of_this_loop = 0;
         for event in events.iter() {
-            match event.token() {
-                UNPARK => {}
+            count += 1;
+            let token = event.token();
+            if token < TIMER {
+                deliver(target_of(token), ready_of(event));
+                continue;
+            }
+            of_this_loop += 1;
+            if token == TIMER {
                 // An expired one-shot timer descriptor is disarmed; its edge needs no read.
-                TIMER => self.armed_until = NEVER,
-                token => {
-                    count += 1;
-                    deliver(target_of(token), ready_of(event));
-                }
+                self.armed_until = NEVER;
             }
         }
-        count
+        count - of_this_loop
     }
 }
 
@@ -134,13 +138,19 @@ fn ready_of(event: &mio::event::Event) -> Ready {
     let ready = Ready::NONE
         .or_if(event.is_readable(), Ready::READABLE)
         .or_if(event.is_writable(), Ready::WRITABLE)
-        .or_if(event.is_error(), Ready::ERROR)
         .or_if(event.is_priority(), Ready::URGENT);
-    if !event.is_read_closed() && !event.is_error() {
-        // Writing is closed by an error, or together with reading.
+    // Nor is writing closed, then: that is by an error, or together with reading.
+    if !event.is_error() && !event.is_read_closed() {
         return ready;
     }
-    ready
+    ready.or(ended(event))
+}
+
+/// What closes a direction.
+#[cold]
+fn ended(event: &mio::event::Event) -> Ready {
+    Ready::NONE
+        .or_if(event.is_error(), Ready::ERROR)
         .or_if(event.is_read_closed(), Ready::READ_CLOSED)
         .or_if(event.is_write_closed(), Ready::WRITE_CLOSED)
 }
