@@ -1,11 +1,10 @@
-//! The ends of pipes: which descriptors may be one, and their system calls.
+//! The ends of pipes: which descriptors may be one.
 //!
-//! Writing to a pipe without a reader is an error here because `std` has the process ignore
-//! `SIGPIPE` from its start; a program that restores the signal's default is ended by it.
+//! How they are read and written stands in `transport/descriptor.rs`.
 
 use std::fs::File;
-use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 
 /// Takes a FIFO, a socket or a character device, and makes it non-blocking: for everybody who has
@@ -19,16 +18,4 @@ pub(crate) fn prepare(fd: OwnedFd) -> io::Result<OwnedFd> {
     }
     rustix::io::ioctl_fionbio(&file, true)?;
     Ok(file.into())
-}
-
-pub(crate) fn read(fd: impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
-    Ok(rustix::io::read(fd, buf)?)
-}
-
-pub(crate) fn write(fd: impl AsFd, data: &[u8]) -> io::Result<usize> {
-    Ok(rustix::io::write(fd, data)?)
-}
-
-pub(crate) fn write_gathered(fd: impl AsFd, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-    Ok(rustix::io::writev(fd, pieces)?)
 }

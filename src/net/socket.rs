@@ -147,14 +147,12 @@ pub(crate) fn send(socket: impl AsFd, data: &[u8]) -> io::Result<usize> {
 }
 
 /// Several pieces in one call, otherwise as [`send`].
-pub(crate) fn send_gathered(socket: impl AsFd, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+pub(crate) fn send_gathered(
+    socket: impl AsFd,
+    pieces: &[IoSlice<'_>],
+) -> rustix::io::Result<usize> {
     let mut nothing = SendAncillaryBuffer::default();
-    Ok(rustix::net::sendmsg(
-        socket,
-        pieces,
-        &mut nothing,
-        SendFlags::NOSIGNAL,
-    )?)
+    rustix::net::sendmsg(socket, pieces, &mut nothing, SendFlags::NOSIGNAL)
 }
 
 pub(crate) fn local_addr(socket: impl AsFd) -> io::Result<SocketAddr> {

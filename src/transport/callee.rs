@@ -48,10 +48,15 @@ impl Callee {
         let outcome = self.run(transport, call);
         // Nothing but the end takes it away, and one handle of a loop runs at a time.
         let outcome = outcome.expect("the protocol is in its place when its loop has news");
-        if self.flow_due.get() != FlowCall::None {
-            self.deliver_flow(transport);
+        match outcome {
+            Ok(value) => {
+                if self.flow_due.get() != FlowCall::None {
+                    self.deliver_flow(transport);
+                }
+                Ok(value)
+            }
+            Err(payload) => Err(self.failed(transport, payload)),
         }
-        outcome.map_err(|payload| failed(transport, payload))
     }
 
     /// Calls `look` unless the protocol is gone, running, or another type. A panic goes on.
@@ -87,6 +92,16 @@ impl Callee {
         self.deliver_flow(transport);
     }
 
+    /// The protocol panicked: reports it, and makes the error that ends the connection.
+    #[cold]
+    fn failed(&self, transport: &Transport, payload: Box<dyn Any + Send>) -> io::Error {
+        self.deliver_flow(transport);
+        let message = panic_text(payload.as_ref()).unwrap_or("(not a text)");
+        let error = io::Error::other(format!("the protocol panicked: {message}"));
+        report(transport, payload);
+        error
+    }
+
     #[inline(never)]
     fn deliver_flow(&self, transport: &Transport) {
         // As long as the protocol, while it is told, changes the state again.
@@ -113,23 +128,27 @@ impl Callee {
     ) -> Option<thread::Result<T>> {
         let mut protocol = self.place.take()?;
         let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut *protocol, transport)));
-        // Put back at once, and taken out again in the rare case: half the work of looking first.
+        // In both arms: a payload that waits for it is kept in memory, and so is what stands in its place.
+        Some(match outcome {
+            Ok(value) => {
+                self.put_back(transport, protocol);
+                Ok(value)
+            }
+            Err(payload) => {
+                self.put_back(transport, protocol);
+                Err(payload)
+            }
+        })
+    }
+
+    fn put_back(&self, transport: &Transport, protocol: Box<dyn Protocol>) {
+        // At once, and taken out again in the rare case: half the work of looking first.
         if let Some(newer) = self.place.replace(Some(protocol))
             && let Some(older) = self.place.replace(Some(newer))
         {
             drop_caught(transport, older);
         }
-        Some(outcome)
     }
-}
-
-/// The protocol panicked: reports it, and makes the error that ends the connection.
-#[cold]
-fn failed(transport: &Transport, payload: Box<dyn Any + Send>) -> io::Error {
-    let message = panic_text(payload.as_ref()).unwrap_or("(not a text)");
-    let error = io::Error::other(format!("the protocol panicked: {message}"));
-    report(transport, payload);
-    error
 }
 
 /// A destructor that panics must not keep the caller from what it has still to do.

@@ -11,6 +11,8 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use crate::net::SocketName;
 use crate::net::server::{EndClients, OpenGuard, ServerCore};
 use crate::runtime::{Interest, IoHandler, IoKey, LocalLoop, Ready, yield_now};
@@ -18,7 +20,7 @@ use crate::transport::callee::Callee;
 use crate::transport::descriptor::Descriptor;
 use crate::transport::flow::{FlowCall, WriteBuffer};
 use crate::transport::protocol::{AfterEof, Protocol};
-use crate::transport::stream::Transport;
+use crate::transport::stream::{Transport, Unclaimed};
 
 /// From this many writes to a connection that is gone, a warning says so.
 const WARN_AFTER_LOST_WRITES: u32 = 5;
@@ -60,8 +62,8 @@ const UNSENT: u16 = 1 << 11;
 /// The connection itself: known to its loop by `key`, to the protocol's owner by [`Transport`].
 pub(crate) struct Connection {
     pub(super) local: LocalLoop,
-    /// Taken when the connection is lost.
-    pub(super) descriptor: RefCell<Option<Descriptor>>,
+    /// Closed when the connection is lost.
+    pub(super) descriptor: RefCell<Descriptor>,
     /// Taken when the connection is lost.
     pub(super) protocol: Callee,
     pub(super) buffer: RefCell<WriteBuffer>,
@@ -92,7 +94,7 @@ impl Connection {
         };
         let connection = Rc::new(Connection {
             local: local.clone(),
-            descriptor: RefCell::new(Some(descriptor)),
+            descriptor: RefCell::new(descriptor),
             protocol: Callee::new(protocol),
             buffer: RefCell::default(),
             peer,
@@ -118,7 +120,7 @@ impl Connection {
         protocol: Box<dyn Protocol>,
     ) -> Transport {
         let transport = Connection::start(local, descriptor, peer, protocol, None);
-        let unclaimed = Unclaimed(Some(transport));
+        let unclaimed = Unclaimed::new(transport);
         // One turn: `connection_made` was scheduled before this task's next step.
         yield_now().await;
         unclaimed.claim()
@@ -137,10 +139,11 @@ impl Connection {
     }
 
     fn register(&self) -> io::Result<()> {
-        let (Some(key), Some(descriptor)) = (self.key.get(), &*self.descriptor.borrow()) else {
+        let descriptor = self.descriptor.borrow();
+        let (Some(key), Some(fd)) = (self.key.get(), descriptor.fd()) else {
             return Ok(());
         };
-        match self.local.watch_io(descriptor, key) {
+        match self.local.watch_io(fd, key) {
             // A device like /dev/null: it has no readiness to report, and never blocks a writer.
             Err(error)
                 if error.kind() == io::ErrorKind::PermissionDenied && self.has(WRITING_END) =>
@@ -162,10 +165,6 @@ impl Connection {
     fn clear(&self, bits: u16) {
         self.state.set(self.state.get() & !bits);
     }
-
-    fn transport(self: &Rc<Self>) -> Transport {
-        Transport::new(Rc::clone(self))
-    }
 }
 
 /// Reading. What may call the protocol is given the transport that the protocol will see, so that a request
@@ -173,7 +172,7 @@ impl Connection {
 impl Connection {
     /// One receive a turn, so that connections take turns (TRN-17); what an edge will not announce
     /// again is queued behind the others.
-    fn read(&self, transport: &Transport) {
+    fn read(self: &Rc<Self>, transport: &Transport) {
         if !self.is_reading() {
             return self.set(READ_DUE);
         }
@@ -183,35 +182,57 @@ impl Connection {
         if self.read_turn.replace(turn) == turn {
             return self.queue_read();
         }
-        let received = if self.protocol.is_buffered() {
-            self.receive_buffered(transport)
-        } else {
-            self.local
-                .with_read_buffer(|buf| self.receive(transport, buf))
-        };
-        if let Err(error) = received {
-            self.receive_failed(transport, error);
+        if self.protocol.is_buffered() {
+            return self.receive_buffered(transport);
         }
+        self.local
+            .with_read_buffer(|buf| self.receive(transport, buf));
+    }
+
+    /// Of an event that is not just bytes to read.
+    #[inline(never)]
+    fn is_to_read(self: &Rc<Self>, ready: Ready) -> bool {
+        // No news is the receive that was queued.
+        if ready == Ready::NONE {
+            self.clear(READ_QUEUED);
+            return true;
+        }
+        if self.has(WRITING_END) && ready.intersects(READER_GONE) {
+            // No write need find it out (PIPE-02).
+            let is_cut = self.has(UNSENT);
+            self.force_close(is_cut.then(|| io::ErrorKind::BrokenPipe.into()));
+            return false;
+        }
+        if ready.is_final() {
+            self.set(NO_MORE_EDGES);
+        }
+        ready.intersects(Interest::Read.mask())
     }
 
     pub(super) fn is_reading(&self) -> bool {
         !self.has(READING_PAUSED | CLOSING | EOF_SEEN)
     }
 
-    fn receive(&self, transport: &Transport, buf: &mut [u8]) -> io::Result<()> {
-        let count = self.receive_into(buf)?;
-        if count == 0 {
-            return self.receive_eof(transport);
-        }
+    fn receive(self: &Rc<Self>, transport: &Transport, buf: &mut [u8]) {
+        // Not shared: half the instructions, and nobody has it while a handle of the loop begins.
+        let received = self.descriptor.borrow_mut().receive(buf);
+        let count = match received {
+            Ok(0) => return self.receive_eof(transport),
+            Ok(count) => count,
+            Err(errno) => return self.receive_failed(errno),
+        };
         let data = &buf[..count];
-        self.protocol
-            .call(transport, |protocol, t| protocol.data_received(t, data))?;
-        self.go_on_after(count, buf.len());
-        Ok(())
+        let called = self
+            .protocol
+            .call(transport, |protocol, t| protocol.data_received(t, data));
+        match called {
+            Ok(()) => self.go_on_after(count, buf.len()),
+            Err(error) => self.force_close(Some(error)),
+        }
     }
 
     /// A short read has drained the socket, unless no further edge will come.
-    fn go_on_after(&self, count: usize, room: usize) {
+    fn go_on_after(self: &Rc<Self>, count: usize, room: usize) {
         if count == room || self.has(NO_MORE_EDGES) {
             self.queue_read();
         }
@@ -220,7 +241,7 @@ impl Connection {
     /// One call of the protocol for both of its call-backs: the buffer is its own, and who installs
     /// another protocol meanwhile replaces it after that.
     #[inline(never)]
-    fn receive_buffered(&self, transport: &Transport) -> io::Result<()> {
+    fn receive_buffered(self: &Rc<Self>, transport: &Transport) {
         let received = self.protocol.call(transport, |protocol, transport| {
             let protocol = protocol
                 .as_buffered()
@@ -229,53 +250,48 @@ impl Connection {
             let room = buf.len();
             if !self.is_reading() {
                 self.set(READ_DUE);
-                return Err(io::ErrorKind::WouldBlock.into());
+                return Ok(Err(Errno::AGAIN));
             }
             if room == 0 {
                 return Err(io::Error::other("get_buffer() returned no room"));
             }
-            let count = self.receive_into(buf)?;
-            if count > 0 {
+            let received = self.descriptor.borrow().receive(buf);
+            if let Ok(count @ 1..) = received {
                 protocol.buffer_updated(transport, count);
             }
-            Ok((count, room))
+            Ok(received.map(|count| (count, room)))
         });
-        match received.flatten()? {
-            (0, _) => return self.receive_eof(transport),
-            (count, room) => self.go_on_after(count, room),
-        }
-        Ok(())
-    }
-
-    fn receive_into(&self, buf: &mut [u8]) -> io::Result<usize> {
-        match &*self.descriptor.borrow() {
-            Some(descriptor) => descriptor.receive(buf),
-            None => Err(io::ErrorKind::WouldBlock.into()),
+        match received.flatten() {
+            Ok(Ok((0, _))) => self.receive_eof(transport),
+            Ok(Ok((count, room))) => self.go_on_after(count, room),
+            Ok(Err(errno)) => self.receive_failed(errno),
+            Err(error) => self.force_close(Some(error)),
         }
     }
 
     #[inline(never)]
-    fn receive_eof(&self, transport: &Transport) -> io::Result<()> {
+    fn receive_eof(self: &Rc<Self>, transport: &Transport) {
         self.set(EOF_SEEN);
         let told = self
             .protocol
-            .call(transport, |protocol, t| protocol.eof_received(t))?;
-        if told != AfterEof::KeepOpen || self.has(READING_END) {
-            transport.connection.close();
+            .call(transport, |protocol, t| protocol.eof_received(t));
+        match told {
+            Ok(AfterEof::KeepOpen) if !self.has(READING_END) => {}
+            Ok(_) => self.close(),
+            Err(error) => self.force_close(Some(error)),
         }
-        Ok(())
     }
 
     #[inline(never)]
-    fn receive_failed(&self, transport: &Transport, error: io::Error) {
-        match error.kind() {
-            io::ErrorKind::WouldBlock => {}
-            io::ErrorKind::Interrupted => self.queue_read(),
-            _ => transport.connection.force_close(Some(error)),
+    fn receive_failed(self: &Rc<Self>, errno: Errno) {
+        match errno {
+            Errno::AGAIN => {}
+            Errno::INTR => self.queue_read(),
+            _ => self.force_close(Some(errno.into())),
         }
     }
 
-    pub(super) fn resume_reading(&self) {
+    pub(super) fn resume_reading(self: &Rc<Self>) {
         let state = self.state.get();
         self.clear(READING_PAUSED | READ_DUE);
         if state & READ_DUE != 0 {
@@ -285,7 +301,7 @@ impl Connection {
 
     /// A receive in the next turn, one however often this is called.
     #[inline(never)]
-    fn queue_read(&self) {
+    fn queue_read(self: &Rc<Self>) {
         if let (Some(key), false) = (self.key.get(), self.has(READ_QUEUED)) {
             self.set(READ_QUEUED);
             self.local.requeue_io(key, Ready::NONE);
@@ -299,37 +315,50 @@ impl Connection {
         if data.is_empty() || self.has(EOF_WRITTEN | CLOSING | UNSENT) {
             return self.write_later(data);
         }
-        let sent = self.send_once(|to| to.send(data));
-        if !matches!(sent, Ok(sent) if sent == data.len()) {
-            self.write_rest(data, sent);
+        // Not shared: half the instructions.
+        let Ok(descriptor) = self.descriptor.try_borrow_mut() else {
+            return self.write_later(data);
+        };
+        let sent = descriptor.send(data);
+        drop(descriptor);
+        match sent {
+            Ok(sent) if sent == data.len() => {}
+            Ok(sent) => self.keep(data, sent),
+            Err(errno) => self.write_again(data, errno),
         }
     }
 
-    /// What must not go out now, or never.
+    /// What cannot go out at once, or not in the shortest way.
     #[inline(never)]
     fn write_later(self: &Rc<Self>, data: &[u8]) {
         self.check_writable();
-        if self.has(CLOSING) && !data.is_empty() {
-            self.count_lost_write();
-        } else if !data.is_empty() {
-            self.keep(data);
+        if data.is_empty() {
+            return;
         }
+        if self.has(CLOSING) {
+            return self.count_lost_write();
+        }
+        if self.has(UNSENT) {
+            return self.keep(data, 0);
+        }
+        // Who writes from within `with_fd`.
+        self.write_again(data, Errno::INTR);
     }
 
-    /// What the kernel has not taken at once.
     #[inline(never)]
-    fn write_rest(self: &Rc<Self>, data: &[u8], sent: io::Result<usize>) {
-        match self.settle(sent, |to| to.send(data)) {
+    fn write_again(self: &Rc<Self>, data: &[u8], refused: Errno) {
+        match self.send(refused, |to| to.send(data)) {
             Ok(sent) if sent == data.len() => {}
-            Ok(sent) => self.keep(&data[sent..]),
-            Err(error) => self.force_close(Some(error)),
+            Ok(sent) => self.keep(data, sent),
+            Err(errno) => self.force_close(Some(errno.into())),
         }
     }
 
-    /// For when the kernel takes more.
-    fn keep(self: &Rc<Self>, rest: &[u8]) {
+    /// What is not sent of `data`, for when the kernel takes more.
+    #[inline(never)]
+    fn keep(self: &Rc<Self>, data: &[u8], sent: usize) {
         self.set(UNSENT);
-        let call = self.buffer.borrow_mut().push(rest);
+        let call = self.buffer.borrow_mut().push(&data[sent..]);
         self.call_flow(call);
     }
 
@@ -339,9 +368,9 @@ impl Connection {
             return self.count_lost_write();
         }
         if !self.has(UNSENT) {
-            match self.send(|to| to.send_gathered(pieces)) {
+            match self.send(Errno::INTR, |to| to.send_gathered(pieces)) {
                 Ok(sent) => IoSlice::advance_slices(&mut pieces, sent),
-                Err(error) => return self.force_close(Some(error)),
+                Err(errno) => return self.force_close(Some(errno.into())),
             }
         }
         if pieces.is_empty() {
@@ -364,46 +393,40 @@ impl Connection {
         );
     }
 
-    /// As much as the kernel takes.
-    fn send(&self, send: impl Fn(&Descriptor) -> io::Result<usize>) -> io::Result<usize> {
-        self.settle(self.send_once(&send), &send)
-    }
-
-    /// What a first attempt comes to: would-block is none, and an interruption no answer.
-    fn settle(
+    /// As much as the kernel takes: would-block is none. `refused` is what it said before; an interruption is as good
+    /// as not asked.
+    fn send(
         &self,
-        mut sent: io::Result<usize>,
-        send: impl Fn(&Descriptor) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        loop {
-            match sent {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                    sent = self.send_once(&send);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
-                sent => return sent,
+        mut refused: Errno,
+        send: impl Fn(&Descriptor) -> Result<usize, Errno>,
+    ) -> Result<usize, Errno> {
+        while refused == Errno::INTR {
+            match send(&self.descriptor.borrow()) {
+                Ok(sent) => return Ok(sent),
+                Err(errno) => refused = errno,
             }
         }
-    }
-
-    fn send_once(&self, send: impl Fn(&Descriptor) -> io::Result<usize>) -> io::Result<usize> {
-        match &*self.descriptor.borrow() {
-            Some(descriptor) => send(descriptor),
-            None => Ok(0),
+        if refused == Errno::AGAIN {
+            Ok(0)
+        } else {
+            Err(refused)
         }
     }
 
-    /// Sends what waits, and there is something. Once: what the kernel does not take now ends in a new edge, and what the
-    /// protocol writes when it is resumed goes out by itself.
+    /// Sends what waits, if the kernel has said that it takes more. Once: what it does not take now ends in a new edge,
+    /// and what the protocol writes when it is resumed goes out by itself.
     #[inline(never)]
-    fn flush(self: &Rc<Self>) {
+    fn flush(self: &Rc<Self>, ready: Ready) {
+        if !ready.intersects(Interest::Write.mask()) {
+            return;
+        }
         let mut buffer = self.buffer.borrow_mut();
-        let sent = match self.send(|to| to.send(buffer.pending())) {
+        let sent = match self.send(Errno::INTR, |to| to.send(buffer.pending())) {
             Ok(0) => return,
             Ok(sent) => sent,
-            Err(error) => {
+            Err(errno) => {
                 drop(buffer);
-                return self.force_close(Some(error));
+                return self.force_close(Some(errno.into()));
             }
         };
         let call = buffer.consume(sent);
@@ -411,19 +434,15 @@ impl Connection {
         drop(buffer);
         if is_empty {
             self.clear(UNSENT);
-            self.buffer_is_empty();
+            if self.has(EOF_WRITTEN) {
+                self.shut_down_writing();
+            }
+            if self.has(CLOSING) {
+                self.schedule_lost(None);
+            }
         }
         // Last, for the protocol may write again, pause again and even close.
         self.call_flow(call);
-    }
-
-    fn buffer_is_empty(self: &Rc<Self>) {
-        if self.has(EOF_WRITTEN) {
-            self.shut_down_writing();
-        }
-        if self.has(CLOSING) {
-            self.schedule_lost(None);
-        }
     }
 
     pub(super) fn write_eof(self: &Rc<Self>) {
@@ -440,9 +459,8 @@ impl Connection {
     }
 
     fn shut_down_writing(&self) {
-        if let Some(descriptor) = &*self.descriptor.borrow()
-            && let Err(error) = descriptor.shut_down_writing()
-        {
+        let shut = self.descriptor.borrow().shut_down_writing();
+        if let Err(error) = shut {
             // The peer has reset the connection already; reading will say so.
             tracing::debug!(%error, peer = %self.peer, "shutdown after write_eof");
         }
@@ -502,13 +520,6 @@ impl Connection {
         self.local.call_soon(move || connection.lose(error));
     }
 
-    /// The reader of a pipe is gone (PIPE-02): no write need find it out.
-    #[cold]
-    fn lose_reader(self: &Rc<Self>) {
-        let is_cut = self.has(UNSENT);
-        self.force_close(is_cut.then(|| io::ErrorKind::BrokenPipe.into()));
-    }
-
     fn lose(self: &Rc<Self>, error: Option<io::Error>) {
         if let Err(panic) = self.call(|p, t| p.connection_lost(t, error.as_ref())) {
             tracing::debug!(%panic, peer = %self.peer, "connection_lost panicked");
@@ -526,8 +537,7 @@ impl Connection {
             self.local.remove_io(key);
         }
         // Closing the last descriptor takes it out of the selector; its token is never given again.
-        let descriptor = self.descriptor.borrow_mut().take();
-        drop(descriptor);
+        self.descriptor.replace(Descriptor::Closed);
         let protocol = self.protocol.take();
         drop(protocol);
     }
@@ -539,19 +549,20 @@ impl Connection {
         self: &Rc<Self>,
         call: impl FnOnce(&mut dyn Protocol, &Transport) -> T,
     ) -> io::Result<T> {
-        self.protocol.call(&self.transport(), call)
+        self.protocol.call(&Transport::new(Rc::clone(self)), call)
     }
 
     pub(super) fn call_flow(self: &Rc<Self>, call: FlowCall) {
         if call != FlowCall::None {
-            self.protocol.tell(&self.transport(), call);
+            self.protocol.tell(&Transport::new(Rc::clone(self)), call);
         }
     }
 
     /// TRN-20: the next call-back goes to this one.
     pub(super) fn set_protocol(self: &Rc<Self>, protocol: Box<dyn Protocol>) {
         if !self.has(RELEASED) {
-            self.protocol.replace(&self.transport(), protocol);
+            self.protocol
+                .replace(&Transport::new(Rc::clone(self)), protocol);
         }
     }
 }
@@ -570,44 +581,17 @@ impl IoHandler for Connection {
     fn handle_ready(self: Rc<Self>, ready: Ready) {
         let transport = Transport::new(self);
         let this = &transport.connection;
-        if ready.is_final() {
-            if this.has(WRITING_END) && ready.intersects(READER_GONE) {
-                return this.lose_reader();
-            }
-            this.set(NO_MORE_EDGES);
-        }
-        // No news is the receive that was queued.
-        let is_queued = ready == Ready::NONE;
-        if is_queued {
-            this.clear(READ_QUEUED);
-        }
-        if is_queued || ready.intersects(Interest::Read.mask()) {
+        let is_plain = ready.intersects(Ready::READABLE) && !ready.is_final();
+        if is_plain || this.is_to_read(ready) {
             this.read(&transport);
         }
-        if this.has(UNSENT) && ready.intersects(Interest::Write.mask()) {
-            this.flush();
+        if this.has(UNSENT) {
+            this.flush(ready);
         }
     }
 
     fn handle_shutdown(self: Rc<Self>) {
         self.release();
-    }
-}
-
-/// A transport whose owner may give up before he gets it.
-struct Unclaimed(Option<Transport>);
-
-impl Unclaimed {
-    fn claim(mut self) -> Transport {
-        self.0.take().expect("claimed only here")
-    }
-}
-
-impl Drop for Unclaimed {
-    fn drop(&mut self) {
-        if let Some(transport) = &self.0 {
-            transport.abort();
-        }
     }
 }
 

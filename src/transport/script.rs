@@ -47,7 +47,7 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    pub(crate) fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn receive(&self, buf: &mut [u8]) -> Result<usize, Errno> {
         match self.answer("receive") {
             Brings(count) => {
                 buf[..count].fill(b'.');
@@ -55,19 +55,19 @@ impl Script {
             }
             Fills => Ok(buf.len()),
             Ends => Ok(0),
-            Fails(errno) => Err(errno.into()),
+            Fails(errno) => Err(errno),
             answer => panic!("{answer:?} is no answer to a receive"),
         }
     }
 
-    pub(crate) fn send(&self, offered: usize) -> io::Result<usize> {
+    pub(crate) fn send(&self, offered: usize) -> Result<usize, Errno> {
         match self.answer("send") {
             Takes(count) => {
                 assert!(count <= offered, "{offered} bytes were offered");
                 Ok(count)
             }
             TakesAll => Ok(offered),
-            Fails(errno) => Err(errno.into()),
+            Fails(errno) => Err(errno),
             answer => panic!("{answer:?} is no answer to a send"),
         }
     }

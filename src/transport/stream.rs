@@ -6,7 +6,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
 use crate::net::SocketName;
@@ -177,9 +177,7 @@ impl Transport {
         // Only the end of the connection borrows it otherwise than shared, and that is a handle of
         // the loop: never while this one runs.
         let descriptor = self.connection.descriptor.borrow();
-        descriptor
-            .as_ref()
-            .map(|descriptor| look(descriptor.as_fd()))
+        descriptor.fd().map(look)
     }
 
     /// Puts another protocol in the place of the present one: the next call-back goes to it, and the
@@ -263,5 +261,26 @@ impl fmt::Debug for Transport {
             .field("closing", &self.is_closing())
             .field("buffered", &self.write_buffer_size())
             .finish_non_exhaustive()
+    }
+}
+
+/// A transport whose owner may give up before he gets it.
+pub(super) struct Unclaimed(Option<Transport>);
+
+impl Unclaimed {
+    pub(super) fn new(transport: Transport) -> Self {
+        Unclaimed(Some(transport))
+    }
+
+    pub(super) fn claim(mut self) -> Transport {
+        self.0.take().expect("claimed only here")
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(transport) = &self.0 {
+            transport.abort();
+        }
     }
 }
