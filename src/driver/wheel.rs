@@ -14,14 +14,15 @@
 //!
 //! **Order and exactness.** The wheel only groups timers; what is due is decided by the deadline
 //! itself. A slot of level 0 is sorted by (deadline, insertion) when its turn comes, if it is
-//! [`Wheel::shuffled`]; its due head is released, and the rest waits in place.
+//! [`Wheel::shuffled`]; its due head is released, and the rest waits in place. Who was inserted
+//! first is not written down: it stands before the others in the list (W4).
 //!
 //! **Bounds.** One call of [`Wheel::advance_to`] releases at most `limit` timers and cascades at
 //! most [`MOVES_MAX`]; a slot half cascaded is remembered in [`Wheel::cascading`]. Not bounded is
 //! the sort of one slot of level 0: it holds the deadlines of 65 µs, or deadlines that were past
 //! when they were armed.
 //!
-//! **Memory.** An entry is 32 bytes and the `Option` of its target (48 bytes for a `Waker`), in one
+//! **Memory.** An entry is 24 bytes and the `Option` of its target (48 bytes for the driver's), in one
 //! slab, linked by index. A cancelled or released entry gives up its target at once and is reused
 //! first. The slab does not shrink: it is as large as the most timers ever armed at one time.
 //!
@@ -35,6 +36,8 @@
 //!   in the position's own slot of level 0, which is therefore the earliest.
 //! * W3: the bound of an occupied slot is at most the deadline of each of its timers; it is the
 //!   deadline of the head if the slot is not shuffled.
+//! * W4: of two timers with one deadline the one inserted first is before the other, if they are in
+//!   one slot, and else in the slot that is dealt with earlier, [`Wheel::cascading`].
 
 use core::mem;
 use core::num::NonZeroU32;
@@ -53,7 +56,7 @@ const _: () = assert!(TICK_SHIFT + SLOT_BITS * LEVELS as u32 == u64::BITS);
 /// Each costs some 20 ns, or three cache misses: guessed to be a fair share of one turn.
 const MOVES_MAX: usize = 1024;
 
-/// Elements of [`Wheel::scratch`] that are kept between sorts (24 bytes each).
+/// Elements of [`Wheel::scratch`] that are kept between sorts (16 bytes each).
 const SCRATCH_KEPT: usize = 1024;
 
 /// "No entry": ends lists and the free list.
@@ -86,12 +89,10 @@ pub(crate) struct Wheel<T> {
     /// First unused entry; the others follow by `next`.
     free: u32,
     armed: usize,
-    /// Insertions so far; orders equal deadlines.
-    sequence: u64,
     /// [`MOVES_MAX`]; tests set less.
     moves_max: usize,
-    /// Memory for [`Wheel::sort`].
-    scratch: Vec<(u64, u64, u32)>,
+    /// Memory for [`Wheel::sort`]: deadlines, places in the list so far, indices.
+    scratch: Vec<(u64, u32, u32)>,
 }
 
 /// Level and slot in one number, `level << SLOT_BITS | slot`: the index into [`Wheel::slots`].
@@ -125,18 +126,15 @@ struct Slot {
     bound: u64,
 }
 
-impl Slot {
-    const EMPTY: Self = Self {
-        head: NIL,
-        tail: NIL,
-        bound: 0,
-    };
-}
+const EMPTY: Slot = Slot {
+    head: NIL,
+    tail: NIL,
+    bound: 0,
+};
 
 /// A timer, or an unused entry (`target` is `None`).
 struct Entry<T> {
     deadline: u64,
-    sequence: u64,
     prev: u32,
     /// The next timer of the slot, or the next unused entry.
     next: u32,
@@ -144,7 +142,7 @@ struct Entry<T> {
     place: Place,
     target: Option<T>,
 }
-const _: () = assert!(size_of::<Entry<core::num::NonZeroU64>>() == 32 + 8);
+const _: () = assert!(size_of::<Entry<core::num::NonZeroU64>>() == 24 + 8);
 
 impl<T> Wheel<T> {
     /// An empty wheel that stands at `now_ns`.
@@ -154,12 +152,11 @@ impl<T> Wheel<T> {
             levels: 0,
             occupied: [0; LEVELS],
             shuffled: [0; LEVELS],
-            slots: Box::new([Slot::EMPTY; LEVELS * SLOTS]),
+            slots: Box::new([EMPTY; LEVELS * SLOTS]),
             cascading: None,
             entries: Vec::new(),
             free: NIL,
             armed: 0,
-            sequence: 0,
             moves_max: MOVES_MAX,
             scratch: Vec::new(),
         }
@@ -169,31 +166,12 @@ impl<T> Wheel<T> {
     /// next advance, `u64::MAX` after 584 years.
     pub(crate) fn insert(&mut self, deadline_ns: u64, target: T) -> TimerKey {
         let place = self.place_of(deadline_ns);
-        let mut entry = Entry {
-            deadline: deadline_ns,
-            sequence: self.sequence,
-            prev: NIL,
-            next: NIL,
-            generation: NonZeroU32::MIN,
-            place,
-            target: Some(target),
-        };
-        let index = if self.free == NIL {
-            let index = u32::try_from(self.entries.len()).unwrap_or(NIL);
-            assert!(index != NIL, "more than {NIL} timers armed on one loop");
-            self.entries.push(entry);
-            index
-        } else {
-            let unused = &mut self.entries[self.free as usize];
-            entry.generation = unused.generation;
-            let index = mem::replace(&mut self.free, unused.next);
-            *unused = entry;
-            index
-        };
-        self.sequence += 1;
+        let index = self.take_unused();
+        let entry = &mut self.entries[index as usize];
+        (entry.deadline, entry.target) = (deadline_ns, Some(target));
+        let generation = entry.generation;
         self.armed += 1;
-        self.link(index, place);
-        let generation = self.entries[index as usize].generation;
+        self.link(index, place, [self.slots[place.index()].tail, NIL]);
         TimerKey { index, generation }
     }
 
@@ -274,7 +252,9 @@ impl<T> Wheel<T> {
         self.armed
     }
 
-    /// Deals at most `limit` timers of a slot of a higher level to lower levels; says how many.
+    /// Deals at most `limit` timers of a slot of a higher level to lower levels; says how many. The
+    /// last goes first, and each before those that are there: so they stay in order, and what is
+    /// inserted while a cascade rests stands behind them (W4).
     fn cascade(&mut self, place: Place, now_ns: u64, limit: usize) -> usize {
         if self.cascading.is_none() {
             // Lower levels are empty, so nothing is armed before the bound: going there at once,
@@ -286,11 +266,11 @@ impl<T> Wheel<T> {
         let mut moved = 0;
         // Unlinking the last timer of the slot ends the cascade.
         while moved < limit && self.cascading.is_some() {
-            let index = self.slots[place.index()].head;
+            let index = self.slots[place.index()].tail;
             self.unlink(index);
             let target = self.place_of(self.entries[index as usize].deadline);
             debug_assert!(target.level() < place.level());
-            self.link(index, target);
+            self.link(index, target, [NIL, self.slots[target.index()].head]);
             moved += 1;
         }
         moved
@@ -302,14 +282,14 @@ impl<T> Wheel<T> {
         let mut index = self.slots[place.index()].head;
         while index != NIL {
             let entry = &self.entries[index as usize];
-            list.push((entry.deadline, entry.sequence, index));
+            list.push((entry.deadline, list.len() as u32, index));
             index = entry.next;
         }
         list.sort_unstable();
-        self.slots[place.index()] = Slot::EMPTY;
+        self.slots[place.index()] = EMPTY;
         self.shuffled[place.level()] &= !place.bit();
         for (_, _, index) in list.drain(..) {
-            self.link(index, place);
+            self.link(index, place, [self.slots[place.index()].tail, NIL]);
         }
         list.shrink_to(SCRATCH_KEPT);
         self.scratch = list;
@@ -333,24 +313,56 @@ impl<T> Wheel<T> {
         Place::new(level, (tick >> (level * SLOT_BITS)) % SLOTS as u64)
     }
 
-    /// Appends an entry to the list of a slot.
-    fn link(&mut self, index: u32, place: Place) {
-        let slot = &mut self.slots[place.index()];
-        let tail = mem::replace(&mut slot.tail, index);
-        let entry = &mut self.entries[index as usize];
-        (entry.prev, entry.next, entry.place) = (tail, NIL, place);
-        let order = (entry.deadline, entry.sequence);
-        if tail == NIL {
-            (slot.head, slot.bound) = (index, order.0);
-            self.occupied[place.level()] |= place.bit();
-            self.levels |= 1 << place.level();
-            return;
+    /// An entry to arm a timer in: the first unused one, or else a new one.
+    fn take_unused(&mut self) -> u32 {
+        let index = self.free;
+        if index != NIL {
+            self.free = self.entries[index as usize].next;
+            return index;
         }
-        slot.bound = slot.bound.min(order.0);
-        let last = &mut self.entries[tail as usize];
-        last.next = index;
-        if order < (last.deadline, last.sequence) {
-            self.shuffled[place.level()] |= place.bit();
+        let index = u32::try_from(self.entries.len()).unwrap_or(NIL);
+        assert!(index != NIL, "more than {NIL} timers armed on one loop");
+        self.entries.push(Entry {
+            deadline: 0,
+            prev: NIL,
+            next: NIL,
+            generation: NonZeroU32::MIN,
+            place: Place(0),
+            target: None,
+        });
+        index
+    }
+
+    /// Puts an entry between two others into the list of a slot, or at its end or beginning.
+    fn link(&mut self, index: u32, place: Place, [prev, next]: [u32; 2]) {
+        let entry = &mut self.entries[index as usize];
+        (entry.prev, entry.next, entry.place) = (prev, next, place);
+        let deadline = entry.deadline;
+        let slot = &mut self.slots[place.index()];
+        let mut is_ordered = true;
+        // There is never an entry NIL.
+        if let Some(before) = self.entries.get_mut(prev as usize) {
+            before.next = index;
+            is_ordered = before.deadline <= deadline;
+        } else {
+            slot.head = index;
+        }
+        if let Some(after) = self.entries.get_mut(next as usize) {
+            after.prev = index;
+            is_ordered &= deadline <= after.deadline;
+        } else {
+            slot.tail = index;
+        }
+        let level = place.level();
+        if slot.head == slot.tail {
+            slot.bound = deadline;
+            self.occupied[level] |= place.bit();
+            self.levels |= 1 << level;
+        } else {
+            slot.bound = slot.bound.min(deadline);
+        }
+        if !is_ordered {
+            self.shuffled[level] |= place.bit();
         }
     }
 
@@ -359,13 +371,13 @@ impl<T> Wheel<T> {
         let entry = &self.entries[index as usize];
         let (prev, next, place) = (entry.prev, entry.next, entry.place);
         let slot = &mut self.slots[place.index()];
-        if next == NIL {
-            slot.tail = prev;
+        if let Some(after) = self.entries.get_mut(next as usize) {
+            after.prev = prev;
         } else {
-            self.entries[next as usize].prev = prev;
+            slot.tail = prev;
         }
-        if prev != NIL {
-            self.entries[prev as usize].next = next;
+        if let Some(before) = self.entries.get_mut(prev as usize) {
+            before.next = next;
             return;
         }
         slot.head = next;
@@ -393,8 +405,7 @@ impl<T> Wheel<T> {
         // starting again would bring its first keys back to life.
         if let Some(generation) = entry.generation.checked_add(1) {
             entry.generation = generation;
-            entry.next = self.free;
-            self.free = index;
+            entry.next = mem::replace(&mut self.free, index);
         }
         entry.target.take().expect("only armed entries are linked")
     }
@@ -526,13 +537,8 @@ mod tests {
     fn equal_deadlines_fire_in_registration_order() {
         let (mut wheel, deadline) = (Wheel::new(0), 5 << 40);
         // Armed from ever nearer positions, the timers start on different levels.
-        for (id, ahead) in [
-            (0, 5 << 40),
-            (1, 1 << 40),
-            (2, 1 << 30),
-            (3, 1 << 20),
-            (4, 1),
-        ] {
+        let ahead = [5 << 40, 1 << 40, 1 << 30, 1 << 20, 1];
+        for (id, ahead) in ahead.into_iter().enumerate() {
             assert_eq!(advance(&mut wheel, deadline - ahead), [0; 0]);
             wheel.insert(deadline, id);
         }
