@@ -70,13 +70,11 @@ impl Future for Sleep {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         match &self.state {
             State::New(when) => {
-                let local = LocalLoop::current();
-                let local = local.expect("a sleep is polled inside a loop");
-                let waker = cx.waker().clone();
-                self.state = State::Armed(match *when {
-                    When::After(delay) => local.timer_after(delay, waker),
-                    When::At(instant) => local.timer_at(instant, waker),
+                let timer = LocalLoop::timer_here(cx.waker().clone(), |clock| match *when {
+                    When::After(delay) => clock.ns_after(delay),
+                    When::At(instant) => clock.ns_at(instant),
                 });
+                self.state = State::Armed(timer.expect("a sleep is polled inside a loop"));
                 Poll::Pending
             }
             State::Armed(timer) => {

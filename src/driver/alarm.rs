@@ -12,6 +12,9 @@
 //! - T2 fence F5
 //! - T3 read how long the loop sleeps; past the new deadline: unpark it ([`Alarm::sleeps_past`])
 //!
+//! The loop's own thread needs no T2 ([`Alarm::rests_past`]): T3 reads what this very thread wrote last, and S1 comes
+//! before T1 or after T3. It inserts while a foreign loop waits for it, or else finds it awake.
+//!
 //! **Park** ([`Alarm::park`]), by the loop, holding its driver's lock, so that nobody eats the unpark of T3
 //! - S1 read the next deadline, publish it as the time the loop will sleep until
 //! - S2 fence F3
@@ -80,6 +83,12 @@ impl Alarm {
     #[must_use = "a loop that sleeps past the deadline must be unparked"]
     pub(crate) fn sleeps_past(&self, deadline: u64) -> bool {
         fence_at(Fence::F5);
+        self.rests_past(deadline)
+    }
+
+    /// As [`Alarm::sleeps_past`], asked by the thread of the loop itself (T3).
+    #[must_use = "a foreign loop that waits past the deadline must be woken"]
+    pub(crate) fn rests_past(&self, deadline: u64) -> bool {
         self.parked_until.load(Ordering::Relaxed) > deadline
     }
 

@@ -306,14 +306,27 @@ impl Driver {
 
     /// Arms a timer, from any thread. A loop that sleeps past `deadline` is woken.
     pub(crate) fn arm_timer(&self, deadline: u64, target: TimerTarget) -> TimerKey {
+        let key = self.insert_timer(deadline, target);
+        if self.alarm.sleeps_past(deadline) {
+            self.unpark();
+        }
+        key
+    }
+
+    /// As [`arm_timer`](Self::arm_timer), on the thread of the loop.
+    pub(crate) fn arm_timer_at_home(&self, deadline: u64, target: TimerTarget) -> TimerKey {
+        let key = self.insert_timer(deadline, target);
+        if self.alarm.rests_past(deadline) {
+            self.unpark();
+        }
+        key
+    }
+
+    fn insert_timer(&self, deadline: u64, target: TimerTarget) -> TimerKey {
         let mut wheel = self.lock_wheel();
         let key = wheel.insert(deadline, target);
         if deadline < self.alarm.next_deadline() {
             self.alarm.publish(deadline);
-        }
-        drop(wheel);
-        if self.alarm.sleeps_past(deadline) {
-            self.unpark();
         }
         key
     }

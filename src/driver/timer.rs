@@ -16,11 +16,20 @@ pub(crate) struct TimerEntry {
 }
 
 impl TimerEntry {
-    /// Arms a timer for `deadline`, in nanoseconds of the driver's clock; it wakes `waker` once.
+    /// Arms a timer for `deadline`, in nanoseconds of the driver's clock, from any thread; it wakes
+    /// `waker` once.
     pub(crate) fn new(driver: &Arc<Driver>, deadline: u64, waker: Waker) -> Self {
         TimerEntry {
-            key: driver.arm_timer(deadline, TimerTarget::Task(waker)),
             driver: Arc::clone(driver),
+            key: driver.arm_timer(deadline, TimerTarget::Task(waker)),
+        }
+    }
+
+    /// As [`new`](Self::new), on the thread of the driver's loop.
+    pub(crate) fn at_home(driver: &Arc<Driver>, deadline: u64, waker: Waker) -> Self {
+        TimerEntry {
+            driver: Arc::clone(driver),
+            key: driver.arm_timer_at_home(deadline, TimerTarget::Task(waker)),
         }
     }
 

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::scheduler::{ArmedCallback, Callback, SharedCallback, Worker};
+use crate::driver::LocalTimerKey;
+use crate::scheduler::{Callback, SharedCallback, Worker};
 
 /// A callback scheduled by [`call_soon`](crate::LocalLoop::call_soon).
 ///
@@ -80,8 +81,8 @@ impl fmt::Debug for ThreadsafeCallHandle {
 pub struct TimerHandle {
     callback: Rc<dyn Callback>,
     worker: Rc<Worker>,
-    timer: Option<ArmedCallback>,
-    when: Instant,
+    timer: Option<LocalTimerKey>,
+    deadline: u64,
 }
 
 impl TimerHandle {
@@ -90,13 +91,13 @@ impl TimerHandle {
             timer: worker.arm_callback(deadline, &callback),
             callback,
             worker: Rc::clone(worker),
-            when: worker.driver().clock().instant_at(deadline),
+            deadline,
         }
     }
 
     /// The deadline; still answers after it has passed.
     pub fn when(&self) -> Instant {
-        self.when
+        self.worker.driver().clock().instant_at(self.deadline)
     }
 
     /// Keeps the callback from running, drops what it captured and frees its timer, at once. False
@@ -118,7 +119,7 @@ impl TimerHandle {
 impl fmt::Debug for TimerHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TimerHandle")
-            .field("when", &self.when)
+            .field("when", &self.when())
             .finish_non_exhaustive()
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use crate::driver::clock::Clock;
 use crate::driver::{Driver, IoKey, Ready, Registration, Target, TimerEntry, WatchWrites};
 use crate::error::LoopError;
 use crate::runtime::LoopId;
@@ -160,14 +161,16 @@ impl LocalLoop {
         self.worker.is_closed()
     }
 
-    pub(crate) fn timer_after(&self, delay: Duration, waker: Waker) -> TimerEntry {
-        let driver = self.driver();
-        TimerEntry::new(driver, driver.clock().ns_after(delay), waker)
-    }
-
-    pub(crate) fn timer_at(&self, when: Instant, waker: Waker) -> TimerEntry {
-        let driver = self.driver();
-        TimerEntry::new(driver, driver.clock().ns_at(when), waker)
+    /// Arms a timer on the loop of this thread, if one runs here.
+    pub(crate) fn timer_here(
+        waker: Waker,
+        deadline: impl FnOnce(&Clock) -> u64,
+    ) -> Option<TimerEntry> {
+        scheduler::with_current(|worker| {
+            let driver = worker?.driver();
+            let deadline = deadline(driver.clock());
+            Some(TimerEntry::at_home(driver, deadline, waker))
+        })
     }
 
     /// Registers a socket of a movable task with this loop.

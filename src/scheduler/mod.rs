@@ -104,4 +104,4 @@ pub use crate::scheduler::shared::LoopId;
 pub(crate) use crate::scheduler::shared::{Home, Remote, Shared};
 pub(crate) use crate::scheduler::stuck::OnStuck;
 pub use crate::scheduler::stuck::StuckReport;
-pub(crate) use crate::scheduler::worker::{ArmedCallback, LentBuffer, Worker};
+pub(crate) use crate::scheduler::worker::{LentBuffer, Worker};

@@ -102,13 +102,6 @@ pub(super) enum Stage {
 /// Callbacks that wait for their deadline, each beside its place in the wheel.
 type CallbackTimers = SlotMap<LocalTimerKey, (TimerKey, Rc<dyn Callback>)>;
 
-/// Names the timer of a callback: its place in the table of the loop, and in the wheel.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ArmedCallback {
-    key: LocalTimerKey,
-    timer: TimerKey,
-}
-
 impl Worker {
     pub(crate) fn new(home: Arc<Home>, deque: LocalDeque) -> Rc<Self> {
         let seed = home.shared.config.seed ^ home.id as u64;
@@ -534,27 +527,25 @@ impl Worker {
         &self,
         deadline: u64,
         callback: &Rc<dyn Callback>,
-    ) -> Option<ArmedCallback> {
+    ) -> Option<LocalTimerKey> {
         if self.is_closed() {
             callback.cancel();
             return None;
         }
-        let mut timers = self.timers.borrow_mut();
-        let key = timers.insert_with_key(|key| {
-            let timer = self.driver().arm_timer(deadline, TimerTarget::Local(key));
+        let key = self.timers.borrow_mut().insert_with_key(|key| {
+            let target = TimerTarget::Local(key);
+            let timer = self.driver().arm_timer_at_home(deadline, target);
             (timer, Rc::clone(callback))
         });
-        Some(ArmedCallback {
-            key,
-            timer: timers[key].0,
-        })
+        Some(key)
     }
 
     /// Frees the timer of a callback, if it has not fired.
-    pub(crate) fn disarm_callback(&self, armed: ArmedCallback) {
-        if self.driver().cancel_timer(armed.timer).is_some() {
-            let removed = self.timers.borrow_mut().remove(armed.key);
-            drop(removed);
+    pub(crate) fn disarm_callback(&self, key: LocalTimerKey) {
+        let removed = self.timers.borrow_mut().remove(key);
+        if let Some((timer, _callback)) = removed {
+            // None: another loop has found it due, and sends it here in vain.
+            drop(self.driver().cancel_timer(timer));
         }
     }
 
