@@ -118,6 +118,26 @@ fn a_batch_under_way(thief: fn(&Loops, &Queue, Searching), stop: fn(&Loops, Sear
     });
 }
 
+/// Loop 0 runs, and has taken a batch of two from the injector, of which the first task waits for the second. The other loop
+/// parks while the batch is under way. `land` is what loop 0 does when the batch is in its deque.
+fn a_batch_from_outside(land: fn(&Loops)) {
+    explore(move || {
+        let loops = Arc::new(Loops::new());
+        let second_ran = Arc::new(Signal::new());
+        let other = {
+            let (loops, second_ran) = (Arc::clone(&loops), Arc::clone(&second_ran));
+            thread::spawn(move || {
+                loops.park_until_work(1);
+                second_ran.set();
+            })
+        };
+        loops.queue.push(2);
+        land(&loops);
+        second_ran.wait();
+        other.join().expect("the other loop does not panic");
+    });
+}
+
 /// Move first, leave after.
 fn move_then_leave(loops: &Loops, own: &Queue, evidence: Searching) {
     own.push(2);
@@ -156,6 +176,17 @@ fn a_batch_under_way_is_seen_by_the_last_searcher() {
 #[test]
 fn a_batch_under_way_is_seen_by_a_searcher_that_parks() {
     a_batch_under_way(move_then_leave, park_once);
+}
+
+#[test]
+fn a_batch_from_outside_is_announced_once_it_has_landed() {
+    a_batch_from_outside(Loops::notify);
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn mutant_that_does_not_announce_a_batch_from_outside_loses_a_wakeup() {
+    a_batch_from_outside(|_| {});
 }
 
 #[test]

@@ -8,9 +8,10 @@ use crossbeam_deque::{Injector, Steal, Stealer, Worker};
 use crate::scheduler::gate::Gate;
 use crate::task::Runnable;
 
-/// Most tasks taken from a victim at once; crossbeam takes at most half of what is there. A larger
-/// batch only moves the imbalance. Guessed, see the benchmark `stealing`.
-const STEAL_BATCH: usize = 16;
+/// Most tasks taken from a victim, or from the injector, at once; crossbeam takes at most half of what
+/// is there, or what is left of one of the injector's blocks. A larger batch only moves the
+/// imbalance. Guessed, see the benchmarks `stealing` and `spawn`.
+pub(super) const STEAL_BATCH: usize = 16;
 /// Attempts on one queue while others keep changing it; then the next one is tried.
 const STEAL_RETRIES: usize = 4;
 
@@ -45,6 +46,13 @@ impl LocalDeque {
 
     pub(crate) fn len(&self) -> usize {
         self.worker.len()
+    }
+
+    /// Moves what outsiders have queued here: one task behind others, else at most `batch`, for a turn
+    /// costs more than a small task.
+    pub(crate) fn take_from(&self, outside: &SharedQueue, batch: usize) {
+        let limit = if self.is_empty() { batch } else { 1 };
+        outside.move_to(&self.worker, limit);
     }
 
     /// Moves up to half of a victim's tasks here; how many.
@@ -97,6 +105,20 @@ impl SharedQueue {
                 Steal::Retry => {}
             }
         }
+    }
+
+    /// Moves some tasks to `deque`, at most `limit`.
+    fn move_to(&self, deque: &Worker<Runnable>, limit: usize) {
+        // An attempt fences; looking first is cheaper.
+        if self.is_empty() {
+            return;
+        }
+        // As in `pop`.
+        while self
+            .injector
+            .steal_batch_with_limit(deque, limit)
+            .is_retry()
+        {}
     }
 
     pub(crate) fn is_empty(&self) -> bool {

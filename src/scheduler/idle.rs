@@ -57,7 +57,8 @@
 //!    - In L3: `h` notifies. Its F1 is after `F1(x)`, hence after `F2(k)`: this P3 sees the bit of `k`. It
 //!      claims somebody, or sees new searchers, to whom this step applies in turn.
 //! 4. "Somebody took it" means a running loop has it in its hands or in its deque. A batch under way between two
-//!    deques can be seen in neither. Its thief looks at the queues after the batch has landed (L3, or after a
+//!    deques, or from the injector, can be seen in neither. Who did not search when it took one from the injector posts
+//!    it anew (P2–P5) if there is more in it than it begins at once. A thief looks at the queues after the batch has landed (L3, or after a
 //!    retreat); if it leaves as [`LeftSearch::NotLast`], the `AcqRel` of its L1 hands what it did to
 //!    the L1 or K1 of the one who leaves last. Hence: move first, leave after.
 //! 5. A claimed loop counts as a searcher from the very step that cleared its bit. ∎

@@ -19,7 +19,7 @@ use crate::driver::Driver;
 use crate::driver::nest::Nest;
 use crate::scheduler::context;
 use crate::scheduler::counters::Counters;
-use crate::scheduler::deque::{LocalDeque, SharedQueue};
+use crate::scheduler::deque::{LocalDeque, STEAL_BATCH, SharedQueue};
 use crate::scheduler::failure::ErrorContext;
 use crate::scheduler::host::Host;
 use crate::scheduler::idle::Idle;
@@ -113,6 +113,16 @@ impl Shared {
     /// Whether tasks move between loops at all.
     pub(crate) fn is_stealing(&self) -> bool {
         self.config.steal && self.loops.len() > 1
+    }
+
+    /// Most tasks of outsiders that a loop takes at once: one, if the other loops could not take them
+    /// from it again.
+    pub(crate) fn outside_batch(&self) -> usize {
+        if self.config.steal || self.loops.len() == 1 {
+            STEAL_BATCH
+        } else {
+            1
+        }
     }
 
     /// Whether loops help each other out at all.

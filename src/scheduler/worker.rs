@@ -177,13 +177,12 @@ impl Worker {
             self.park(limit);
         }
 
-        // 3. Behind what the events made ready: messages, timers that have come due, and one task of
-        //    outsiders, so that those are not starved.
+        // 3. Behind what the events made ready: messages, timers that have come due, and tasks of
+        //    outsiders, one at least, so that those are not starved.
         self.append_messages();
         let has_fired = self.append_due_timers();
-        if let Some(task) = self.shared().injector.pop() {
-            self.deque.push(task);
-        }
+        let batch = self.shared().outside_batch();
+        self.deque.take_from(&self.shared().injector, batch);
 
         // 4. Whoever has work is no longer searching, and says so before any user code runs: one slow
         //    callback must not silence every notification. What this loop cannot begin at once is
