@@ -5,10 +5,11 @@
 //! - `call from a thread`: `call_soon_threadsafe` on a loop that is parked. The way goes through the inbox, the
 //!   wake-up descriptor and the kernel's scheduler.
 //! - `thread from a thread`: the same with a plain thread that is parked: the kernel's part, as a floor.
-//! - `1,000 sleeps of 1 ms`: how late sleeps end that were begun together; the mean over all of them.
+//! - `1,000 sleeps of 1 ms`: how late sleeps end that were begun together; the mean over all of them. A line below it
+//!   says how late the latest ones of a thousand are: p50, p99 and maximum, each as the median over all thousands.
 //!
-//! Bad answers: a call above twice the floor; sleeps above 100 us (smol: 83-93, tokio, which counts in
-//! milliseconds: 1,300-1,600).
+//! Bad answers: a call above twice the floor; sleeps above 100 us, in the mean (smol: 83-93, tokio, which counts
+//! in milliseconds: 1,300-1,600) or at p99.
 //!
 //! Not measured here: a wake-up by a socket (`versus` does, with one connection).
 
@@ -16,6 +17,7 @@
     clippy::disallowed_methods,
     reason = "a benchmark measures in real time, outside of the runtime"
 )]
+#![expect(clippy::print_stdout, reason = "criterion shows means alone")]
 
 use std::sync::mpsc;
 use std::thread;
@@ -92,6 +94,7 @@ fn thread_from_a_thread(criterion: &mut Criterion) {
 fn sleeps(criterion: &mut Criterion) {
     let runtime = Builder::new().loops(1).build();
     let runtime = runtime.expect("a runtime can be built");
+    let mut thousands: Vec<[Duration; 3]> = Vec::new();
     criterion.bench_function("wake_up/1,000 sleeps of 1 ms", |bencher| {
         bencher.iter_custom(|sleeps| {
             let late = || async {
@@ -105,14 +108,29 @@ fn sleeps(criterion: &mut Criterion) {
                 let batch = rest.min(SLEEPS);
                 rest -= batch;
                 let all: Vec<_> = (0..batch).map(|_| runtime.handle().spawn(late())).collect();
+                let mut latenesses = Vec::with_capacity(all.len());
                 let batch = async {
                     for one in all {
-                        sum += one.await.expect("a sleeping task does not panic");
+                        latenesses.push(one.await.expect("a sleeping task does not panic"));
                     }
                 };
                 runtime.block_on(batch).expect("nobody stops the loop");
+                sum += latenesses.iter().sum::<Duration>();
+                latenesses.sort_unstable();
+                if latenesses.len() as u64 == SLEEPS {
+                    thousands.push([500, 990, 999].map(|nth| latenesses[nth]));
+                }
             }
             sum
         });
     });
+    let [p50, p99, max] = [0, 1, 2].map(|nth| {
+        thousands.sort_unstable_by_key(|thousand| thousand[nth]);
+        thousands
+            .get(thousands.len() / 2)
+            .map(|thousand| thousand[nth])
+    });
+    if let (Some(p50), Some(p99), Some(max)) = (p50, p99, max) {
+        println!("of a thousand: p50 {p50:?}, p99 {p99:?}, max {max:?} late");
+    }
 }

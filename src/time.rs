@@ -68,7 +68,7 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        match &self.state {
+        match &mut self.state {
             State::New(when) => {
                 let timer = LocalLoop::timer_here(cx.waker().clone(), |clock| match *when {
                     When::After(delay) => clock.ns_after(delay),

@@ -12,7 +12,8 @@ use crate::driver::{Driver, TimerTarget};
 #[derive(Debug)]
 pub(crate) struct TimerEntry {
     driver: Arc<Driver>,
-    key: TimerKey,
+    /// `None` once it was seen to have fired.
+    key: Option<TimerKey>,
 }
 
 impl TimerEntry {
@@ -21,7 +22,7 @@ impl TimerEntry {
     pub(crate) fn new(driver: &Arc<Driver>, deadline: u64, waker: Waker) -> Self {
         TimerEntry {
             driver: Arc::clone(driver),
-            key: driver.arm_timer(deadline, TimerTarget::Task(waker)),
+            key: Some(driver.arm_timer(deadline, TimerTarget::Task(waker))),
         }
     }
 
@@ -29,23 +30,27 @@ impl TimerEntry {
     pub(crate) fn at_home(driver: &Arc<Driver>, deadline: u64, waker: Waker) -> Self {
         TimerEntry {
             driver: Arc::clone(driver),
-            key: driver.arm_timer_at_home(deadline, TimerTarget::Task(waker)),
+            key: Some(driver.arm_timer_at_home(deadline, TimerTarget::Task(waker))),
         }
     }
 
     /// Ready once it has fired; until then the latest caller's waker waits.
-    pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.driver.update_timer(self.key, cx.waker()) {
-            Poll::Pending
-        } else {
-            Poll::Ready(())
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.key {
+            Some(key) if self.driver.update_timer(key, cx.waker()) => Poll::Pending,
+            _ => {
+                self.key = None;
+                Poll::Ready(())
+            }
         }
     }
 }
 
 impl Drop for TimerEntry {
     fn drop(&mut self) {
-        // None: it has fired, and its waker was used up.
-        drop(self.driver.cancel_timer(self.key));
+        if let Some(key) = self.key {
+            // None: it has fired, and its waker was used up.
+            drop(self.driver.cancel_timer(key));
+        }
     }
 }
