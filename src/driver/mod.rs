@@ -36,7 +36,7 @@ use crate::driver::wheel::{TimerKey, Wheel};
 
 pub(crate) use crate::driver::readiness::{Interest, Ready};
 pub(crate) use crate::driver::registration::{Extent, Registration};
-pub(crate) use crate::driver::slots::{IoKey, Target};
+pub(crate) use crate::driver::slots::{IoKey, Source, Target};
 pub(crate) use crate::driver::timer::TimerEntry;
 
 /// Timers released in one go; the rest follows in the next turn, so that a storm of deadlines does
@@ -179,12 +179,41 @@ impl Driver {
         note_local: impl FnMut(IoKey, Ready),
         wakers: &mut Vec<Arc<Waker>>,
     ) -> usize {
-        let mut selector = match self.selector.try_lock() {
-            Ok(selector) => selector,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return 0,
+        let Some(mut selector) = self.try_selector() else {
+            return 0;
         };
         selector.poll_now(batch, self.delivery(note_local, wakers))
+    }
+
+    fn try_selector(&self) -> Option<MutexGuard<'_, Selector>> {
+        match self.selector.try_lock() {
+            Ok(selector) => Some(selector),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Like [`poll_now`](Self::poll_now), by another loop than the home. `first` is set to the first socket of a movable
+    /// task that has news.
+    pub(crate) fn poll_for_other(
+        &self,
+        mut note_local: impl FnMut(IoKey, Ready),
+        wakers: &mut Vec<Arc<Waker>>,
+        first: &mut Option<Arc<Source>>,
+    ) -> usize {
+        let Some(mut selector) = self.try_selector() else {
+            return 0;
+        };
+        selector.poll_now(Batch::Busy, |target, ready| match target {
+            Target::Local(key) => note_local(key, ready),
+            Target::Source(key) => {
+                let slots = self.slots.begin();
+                slots.deliver(key, ready, wakers);
+                if first.is_none() {
+                    *first = slots.source(key).map(Arc::clone);
+                }
+            }
+        })
     }
 
     /// Sleeps until an event, an unpark, the next deadline or `limit`; with a nest, also until an event of another

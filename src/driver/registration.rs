@@ -1,34 +1,39 @@
 //! A socket of a movable task, registered with the loop that polled the task when it was made.
 //!
-//! The registration never moves: the next event is found by the same loop, and the wake-up goes
-//! through the task's waker to wherever the task is queued (MC-06). Dropping it deregisters and
-//! then closes the socket.
+//! The next event is found by the same loop, and the wake-up goes through the task's waker to wherever the task is
+//! queued (MC-06). Dropping it deregisters and then closes the socket.
+//!
+//! A registration moves for one reason only: its loop was stuck when an event came, and another one has served it and
+//! goes on doing so ([`Registration::follow`]). For a moment both loops watch the socket, the new one from before the
+//! old one ends; and being watched anew reports what is ready, so no edge falls between (I3). Who fetched an event
+//! for the old slot finds it gone, or records it once more than needed. The model is `models/m11_move.rs`.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use mio::unix::SourceFd;
 
 use crate::driver::readiness::{Interest, Look, Readiness, Ready};
-use crate::driver::slots::{Source, SourceKey, Target};
+use crate::driver::slots::{Slot, Source, SourceKey, Target};
 use crate::driver::{Driver, WatchWrites};
 
 /// A socket with its slot.
 #[derive(Debug)]
 pub(crate) struct Registration<S: AsFd> {
     // First: a socket is deregistered before it is closed.
-    slot: HeldSlot,
+    place: Mutex<Place>,
+    source: Arc<Source>,
     io: S,
 }
 
-/// A slot with what is known of its socket. Dropping it deregisters the socket, which is open still.
+/// Which loop watches a socket, and by which of its slots. Locked to change that, and to put a waker there; no
+/// request does either. Dropping it deregisters the socket, which is open still.
 #[derive(Debug)]
-struct HeldSlot {
+struct Place {
     fd: RawFd,
     key: SourceKey,
-    source: Arc<Source>,
     driver: Arc<Driver>,
 }
 
@@ -64,18 +69,14 @@ impl<S: AsFd> Registration<S> {
         io: S,
         watch: impl FnOnce(&S, Target) -> io::Result<()>,
     ) -> io::Result<Self> {
-        let (key, source) = driver.slots().insert();
-        if let Err(error) = watch(&io, Target::Source(key)) {
-            driver.slots().remove(key);
-            return Err(error);
-        }
-        let slot = HeldSlot {
-            fd: io.as_fd().as_raw_fd(),
-            key,
+        let slot = Slot::default();
+        let source = Arc::clone(&slot.source);
+        let place = Place::taken(driver, slot, &io, |target| watch(&io, target))?;
+        Ok(Registration {
+            place: Mutex::new(place),
             source,
-            driver: Arc::clone(driver),
-        };
-        Ok(Registration { slot, io })
+            io,
+        })
     }
 
     /// Has writing reported too, beginning with the present state.
@@ -83,8 +84,35 @@ impl<S: AsFd> Registration<S> {
     /// # Errors
     /// Those of `epoll_ctl`: no memory.
     pub(crate) fn watch_writes(&self) -> io::Result<()> {
-        let target = Target::Source(self.slot.key);
-        self.slot.driver.rewatch(&self.io, target, WatchWrites::Yes)
+        let place = self.place();
+        let target = Target::Source(place.key);
+        place.driver.rewatch(&self.io, target, WatchWrites::Yes)
+    }
+
+    /// Whether a loop that served this socket for its own, which was stuck, would take it over.
+    pub(crate) fn is_offered(&self) -> bool {
+        self.source.is_offered()
+    }
+
+    /// Takes the offer: from now on `driver` watches the socket, in both directions. It stays where it is if that is
+    /// not of a kind with `driver`, or if the system refuses.
+    pub(crate) fn follow(&self, driver: &Arc<Driver>, is_kin: impl FnOnce(&Arc<Driver>) -> bool) {
+        self.source.decline();
+        let mut place = self.place();
+        if Arc::ptr_eq(&place.driver, driver) || !is_kin(&place.driver) {
+            return;
+        }
+        let slot = place.driver.slots().copy(place.key);
+        match Place::taken(driver, slot, &self.io, |target| {
+            driver.watch(&self.io, target)
+        }) {
+            Ok(there) => *place = there,
+            Err(error) => tracing::debug!(%error, "a socket stays with a loop that was stuck"),
+        }
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn io(&self) -> &S {
@@ -93,8 +121,8 @@ impl<S: AsFd> Registration<S> {
 
     /// Deregisters the socket and hands it out.
     pub(crate) fn into_io(self) -> S {
-        let Registration { slot, io } = self;
-        drop(slot);
+        let Registration { place, io, .. } = self;
+        drop(place);
         io
     }
 
@@ -130,7 +158,7 @@ impl<S: AsFd> Registration<S> {
         loop {
             match attempt {
                 Attempt::Over(outcome) => return outcome,
-                Attempt::Unsettled => self.slot.keep(interest, cx.waker()),
+                Attempt::Unsettled => self.keep(interest, cx.waker()),
                 Attempt::Failed(seen, error) => match error.kind() {
                     io::ErrorKind::WouldBlock => self.readiness().clear(interest, seen),
                     io::ErrorKind::Interrupted => {}
@@ -150,8 +178,8 @@ impl<S: AsFd> Registration<S> {
     ) -> Attempt<T> {
         let seen = self.readiness().look(interest);
         let Some(ready) = seen.ready() else {
-            let waits = self.slot.source.keeps(interest, cx.waker())
-                && self.readiness().wait(interest, seen);
+            let waits =
+                self.source.keeps(interest, cx.waker()) && self.readiness().wait(interest, seen);
             return if waits {
                 Attempt::Over(Poll::Pending)
             } else {
@@ -176,7 +204,7 @@ impl<S: AsFd> Registration<S> {
             if let Some(ready) = seen.ready() {
                 return Poll::Ready(ready);
             }
-            self.slot.keep(interest, cx.waker());
+            self.keep(interest, cx.waker());
             if self.readiness().wait(interest, seen) {
                 return Poll::Pending;
             }
@@ -184,7 +212,15 @@ impl<S: AsFd> Registration<S> {
     }
 
     fn readiness(&self) -> &Readiness {
-        &self.slot.source.readiness
+        &self.source.readiness
+    }
+
+    /// Has an event wake `waker`, if somebody waits by then.
+    fn keep(&self, interest: Interest, waker: &Waker) {
+        if !self.source.keeps(interest, waker) {
+            let place = self.place();
+            place.driver.slots().keep(place.key, interest, waker);
+        }
     }
 }
 
@@ -196,16 +232,28 @@ enum Attempt<T> {
     Unsettled,
 }
 
-impl HeldSlot {
-    /// Has an event wake `waker`, if somebody waits by then.
-    fn keep(&self, interest: Interest, waker: &Waker) {
-        if !self.source.keeps(interest, waker) {
-            self.driver.slots().keep(self.key, interest, waker);
+impl Place {
+    /// Puts `slot` among those of `driver`, and has its selector know the socket by it.
+    fn taken(
+        driver: &Arc<Driver>,
+        slot: Slot,
+        io: &impl AsFd,
+        watch: impl FnOnce(Target) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let key = driver.slots().insert(slot);
+        if let Err(error) = watch(Target::Source(key)) {
+            driver.slots().remove(key);
+            return Err(error);
         }
+        Ok(Place {
+            fd: io.as_fd().as_raw_fd(),
+            key,
+            driver: Arc::clone(driver),
+        })
     }
 }
 
-impl Drop for HeldSlot {
+impl Drop for Place {
     fn drop(&mut self) {
         let fd = self.fd;
         match self.driver.registry.deregister(&mut SourceFd(&fd)) {
@@ -214,5 +262,61 @@ impl Drop for HeldSlot {
             // another tenant: it is left behind, and seen in the ledger.
             Err(error) => tracing::error!(%error, fd, "a socket could not be deregistered"),
         }
+    }
+}
+
+#[cfg(all(test, not(garland_loom)))]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+
+    use crate::config::TurnBudget;
+    use crate::driver::Driver;
+    use crate::driver::clock::Clock;
+    use crate::driver::readiness::Interest;
+    use crate::driver::registration::Registration;
+    use crate::driver::selector::Batch;
+
+    fn driver() -> Arc<Driver> {
+        let driver = Driver::new(Clock::monotonic(), &TurnBudget::default());
+        Arc::new(driver.expect("a selector can be made"))
+    }
+
+    fn poll(driver: &Driver) -> usize {
+        driver.poll_now(Batch::Idle, |_, _| {}, &mut Vec::new())
+    }
+
+    fn is_readable(registration: &Registration<UnixStream>) -> bool {
+        let seen = registration.source.readiness.look(Interest::Read);
+        seen.ready().is_some()
+    }
+
+    fn registered(at: &Arc<Driver>) -> (Registration<UnixStream>, UnixStream) {
+        let (here, there) = UnixStream::pair().expect("a pair can be made");
+        here.set_nonblocking(true).expect("a socket takes it");
+        let registration = Registration::new(at, here).expect("it can be watched");
+        (registration, there)
+    }
+
+    #[test]
+    fn what_came_before_the_move_is_reported_by_the_loop_that_takes_over() {
+        let (old, new) = (driver(), driver());
+        let (registration, mut peer) = registered(&old);
+        peer.write_all(b"x").expect("there is room");
+        registration.follow(&new, |_| true);
+        assert_eq!((old.slots().len(), new.slots().len()), (0, 1));
+        assert_eq!((poll(&old), is_readable(&registration)), (0, false));
+        assert_eq!((poll(&new), is_readable(&registration)), (1, true));
+        drop(registration);
+        assert_eq!(new.slots().len(), 0);
+    }
+
+    #[test]
+    fn a_socket_stays_within_its_runtime() {
+        let (old, new) = (driver(), driver());
+        let (registration, _peer) = registered(&old);
+        registration.follow(&new, |_| false);
+        assert_eq!((old.slots().len(), new.slots().len()), (1, 0));
     }
 }

@@ -15,7 +15,7 @@ use std::task::Waker;
 
 use slotmap::{Key, KeyData, SlotMap, new_key_type};
 
-use crate::atomics::{AtomicUsize, Ordering};
+use crate::atomics::{AtomicBool, AtomicUsize, Ordering};
 use crate::driver::readiness::{Interest, Readiness, Ready};
 
 new_key_type! {
@@ -67,9 +67,24 @@ pub(crate) struct Source {
     pub(crate) readiness: Readiness,
     reader: Kept,
     writer: Kept,
+    /// Set by a loop that found an event here in the place of the one whose socket this is, which was stuck: it would
+    /// take the socket over. Cleared by the task that reads, which lets it or not. Relaxed: a hint, an old one does no harm.
+    is_offered: AtomicBool,
 }
 
 impl Source {
+    pub(crate) fn offer(&self) {
+        self.is_offered.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn decline(&self) {
+        self.is_offered.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_offered(&self) -> bool {
+        self.is_offered.load(Ordering::Relaxed)
+    }
+
     /// Whether `waker` is what an event would wake; then there is nothing to do before a wait.
     pub(crate) fn keeps(&self, interest: Interest, waker: &Waker) -> bool {
         self.kept(interest).is(waker)
@@ -117,9 +132,9 @@ fn addresses(waker: &Waker) -> (usize, usize) {
 
 /// A source with its wakers. They stay when they are woken: as good as always it is the same task that waits
 /// the next time, and then it need not bring another (half of the locked instructions of waiting and waking).
-#[derive(Debug)]
-struct Slot {
-    source: Arc<Source>,
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Slot {
+    pub(crate) source: Arc<Source>,
     reader: Option<Arc<Waker>>,
     writer: Option<Arc<Waker>>,
 }
@@ -140,14 +155,15 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    pub(crate) fn insert(&self) -> (SourceKey, Arc<Source>) {
-        let source = Arc::new(Source::default());
-        let key = self.lock().insert(Slot {
-            source: Arc::clone(&source),
-            reader: None,
-            writer: None,
-        });
-        (key, source)
+    pub(crate) fn insert(&self, slot: Slot) -> SourceKey {
+        self.lock().insert(slot)
+    }
+
+    /// The same source, with the wakers that are kept for it now.
+    pub(crate) fn copy(&self, key: SourceKey) -> Slot {
+        let slots = self.lock();
+        let slot = slots.get(key).expect("a registration has its slot");
+        slot.clone()
     }
 
     pub(crate) fn remove(&self, key: SourceKey) {
@@ -207,19 +223,26 @@ impl Delivery<'_> {
             wakers.push(Arc::clone(writer));
         }
     }
+
+    /// Whom the event is for, if it is still there.
+    pub(crate) fn source(&self, key: SourceKey) -> Option<&Arc<Source>> {
+        self.0.get(key).map(|slot| &slot.source)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use slotmap::SlotMap;
 
     use crate::driver::readiness::{Interest, Ready};
-    use crate::driver::slots::{IoKey, Slots, Target, target_of, token_of};
+    use crate::driver::slots::{IoKey, Slot, Slots, Target, target_of, token_of};
 
     #[test]
     fn a_token_comes_back_as_the_target_it_was_made_of() {
         let slots = Slots::default();
-        let (source, _) = slots.insert();
+        let source = slots.insert(Slot::default());
         assert_eq!(
             target_of(token_of(Target::Source(source))),
             Target::Source(source)
@@ -232,9 +255,11 @@ mod tests {
     #[test]
     fn an_event_for_a_closed_socket_does_not_reach_the_next_tenant() {
         let slots = Slots::default();
-        let (old, _) = slots.insert();
+        let old = slots.insert(Slot::default());
         slots.remove(old);
-        let (new, tenant) = slots.insert();
+        let slot = Slot::default();
+        let tenant = Arc::clone(&slot.source);
+        let new = slots.insert(slot);
         assert_ne!(old, new);
         slots.begin().deliver(old, Ready::READABLE, &mut Vec::new());
         assert!(tenant.readiness.look(Interest::Read).ready().is_none());

@@ -54,3 +54,4 @@ mod m7_task_word;
 mod m8_shutdown;
 // M9 is the mutants of all the others.
 mod m10_host;
+mod m11_move;

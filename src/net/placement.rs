@@ -5,7 +5,8 @@
 //! away if it would have clearly more. It asks two others, drawn at random: that is nearly as even as asking
 //! all, and a loop that has just become empty is not overrun.
 //!
-//! A connection that has begun never moves (MC-07).
+//! A connection with callbacks never moves once it has begun (MC-07). That of a task may, from a loop that was found stuck
+//! (`scheduler/rescue.rs`); it is still counted where it began.
 //!
 //! Connections are counted by the server, and moved by its listeners.
 

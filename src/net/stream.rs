@@ -58,13 +58,14 @@ impl Stream {
     ) -> impl Future<Output = io::Result<T>> {
         let mut look = Some(look);
         poll_fn(move |cx| {
-            self.registration.poll_io(cx, Interest::Read, |fd| {
+            let looked = self.registration.poll_io(cx, Interest::Read, |fd| {
                 with_lent_buffer(|buf| {
                     let received = socket::recv(fd, buf)?;
                     let look = look.take().expect("not polled after it was ready");
                     Ok((look(&buf[..received]), extent(received, buf.len())))
                 })
-            })
+            });
+            self.before_wait(looked)
         })
     }
 
@@ -112,10 +113,27 @@ impl Stream {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        self.registration.poll_io(cx, Interest::Read, |fd| {
+        let received = self.registration.poll_io(cx, Interest::Read, |fd| {
             let received = socket::recv(fd, buf)?;
             Ok((received, extent(received, buf.len())))
-        })
+        });
+        self.before_wait(received)
+    }
+
+    /// A task that is about to wait for a request has its socket watched where it runs, if that was offered to it.
+    #[inline(always)]
+    fn before_wait<T>(&self, outcome: Poll<T>) -> Poll<T> {
+        if outcome.is_pending() && self.registration.is_offered() {
+            self.take_over();
+        }
+        outcome
+    }
+
+    #[cold]
+    fn take_over(&self) {
+        if let Some(here) = LocalLoop::current() {
+            here.take_over(&self.registration);
+        }
     }
 
     #[inline(always)]

@@ -178,6 +178,13 @@ impl LocalLoop {
         Registration::new(self.driver(), io)
     }
 
+    /// Takes over a socket from a loop of the same runtime, whose task runs here now.
+    pub(crate) fn take_over<S: AsFd>(&self, registration: &Registration<S>) {
+        let loops = &self.worker.shared().loops;
+        let is_kin = |from: &Arc<Driver>| loops.iter().any(|one| Arc::ptr_eq(&one.driver, from));
+        registration.follow(self.driver(), is_kin);
+    }
+
     /// Registers a socket of datagrams of a movable task with this loop, for reading alone.
     pub(crate) fn register_reads<S: AsFd>(&self, io: S) -> io::Result<Registration<S>> {
         Registration::for_reads(self.driver(), io)

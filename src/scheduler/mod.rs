@@ -58,7 +58,9 @@
 //! - **I6 Watched.** If a loop runs user code and another is parked, some parked loop has a limit to its
 //!   sleep and will look at the pulses. Kept by [`watch`].
 //! - **I7 Bounded critical sections.** No user code and no foreign waker under a lock of the driver.
-//! - **I8 Home affinity.** Registrations never move; loop-bound work runs on its home only.
+//! - **I8 Home affinity.** Loop-bound work runs on its home only, and what it has registered stays there. The socket of
+//!   a movable task moves for one reason: its loop was stuck while it had news. Kept by
+//!   [`registration`](crate::driver::registration).
 //! - **I9 The owner never waits for a thief** but before it parks: its polls try the driver's lock.
 //! - **I10 Ledger.** Tasks created = finished + cancelled + panicked + live; after shutdown live = 0
 //!   and no queue holds anything. Kept by [`Members`](crate::task::members::Members), the closing

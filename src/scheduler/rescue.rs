@@ -11,8 +11,10 @@
 //!                  park in a nest of both selectors, until the other moves again
 //! ```
 //!
-//! Registrations stay where they are (I8): the next event is found by the home, if it is back. No user code runs
-//! under a lock of the other's driver (I7), and its owner does not wait for one (I9). A connection that is
+//! Registrations stay where they are (I8): the next event is found by the home, if it is back. Only of one socket each
+//! time it is stuck a loop is relieved: the task whose event came first is offered this loop for its socket, and takes
+//! the offer when it waits again. So a loop that is stuck again and again has fewer and fewer to keep
+//! waiting, and one whose core was taken away for a moment keeps the rest. No user code runs under a lock of the other's driver (I7), and its owner does not wait for one (I9). A connection that is
 //! accepted by the rescuer gets it as home.
 //!
 //! Bounds (I5): a parked loop notices after [`STUCK_AFTER`] to twice that time, when the watch was handed over
@@ -24,9 +26,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::driver::TimerTarget;
 use crate::driver::alarm::NEVER;
-use crate::driver::selector::Batch;
+use crate::driver::{Source, TimerTarget};
 use crate::scheduler::pulse::Beat;
 use crate::scheduler::ready::Message;
 use crate::scheduler::shared::Remote;
@@ -45,6 +46,9 @@ const HELP_TURNS: u64 = 8;
 /// Looks in a row that saw nothing move, after which a loop sleeps without a limit. Guessed: traffic with gaps
 /// below eight milliseconds never pays for waking a watcher.
 const RESTED_AFTER: u32 = 16;
+
+/// So many sockets more than a stuck loop, and an eighth, may a loop have that relieves it of one. Guessed.
+const SPARE: usize = 8;
 
 const _: () = assert!(STUCK_AFTER < LATE_LOOK && LATE_LOOK < HELP_AFTER);
 
@@ -79,6 +83,8 @@ struct Seen {
     since: u64,
     is_stuck: bool,
     is_reported: bool,
+    /// It was relieved of a socket.
+    is_relieved: bool,
 }
 
 impl Lookout {
@@ -225,6 +231,7 @@ impl Worker {
                     since: now,
                     is_stuck: false,
                     is_reported: false,
+                    is_relieved: false,
                 };
             }
             let lasted = now.saturating_sub(known.since);
@@ -271,6 +278,17 @@ impl Worker {
         }
     }
 
+    /// Relieves a stuck loop of a socket, unless it was already, or has clearly fewer than this one.
+    fn offer_home(&self, id: usize, source: &Source) {
+        let there = self.shared().loops[id].driver.slots().len();
+        let here = self.driver().slots().len();
+        let relieved = &mut self.lookout.seen.borrow_mut()[id].is_relieved;
+        if !*relieved && here <= there + there / 8 + SPARE {
+            *relieved = true;
+            source.offer();
+        }
+    }
+
     /// One poll of the other's selector, and its timers that have come due.
     fn rescue(self: &Rc<Self>, id: usize) {
         self.counters().rescues.add(1);
@@ -279,8 +297,12 @@ impl Worker {
         let mut wakers = std::mem::take(&mut self.intake.borrow_mut().wakers);
         let mut news = Vec::new();
         let note = |key, ready| news.push(Message::Io(key, ready));
-        let events = victim.driver.poll_now(Batch::Busy, note, &mut wakers);
+        let mut first = None;
+        let events = victim.driver.poll_for_other(note, &mut wakers, &mut first);
         self.counters().events.add(events as u64);
+        if let Some(source) = first {
+            self.offer_home(id, &source);
+        }
         let mut is_sent = false;
         for message in news {
             is_sent |= send_home(victim, message);
