@@ -82,19 +82,34 @@ fn chain(left: u32, rng: fastrand::Rng, ended: Arc<[AtomicU64; 2]>, done: mpsc::
     });
 }
 
-/// Holds random loops until told to stop.
+/// Holds random loops until told to stop, each one callback at a time: on a busy machine they would pile up before
+/// all other work.
 fn hold_loops(handle: &LoopHandle, loops: usize, mut rng: fastrand::Rng, over: &AtomicBool) {
+    let is_held: Arc<[AtomicBool]> = (0..loops).map(|_| AtomicBool::new(false)).collect();
     while !over.load(Ordering::Acquire) {
         let span = Duration::from_micros(rng.u64(1_000..3_000));
-        let hog = move || {
-            let begun = Instant::now();
-            while begun.elapsed() < span {
-                std::hint::spin_loop();
-            }
-        };
-        let home = handle.on(rng.usize(..loops));
-        drop(home.call_soon_threadsafe(hog).expect("open"));
+        let home = rng.usize(..loops);
+        if !is_held[home].swap(true, Ordering::AcqRel) {
+            let is_held = Arc::clone(&is_held);
+            let hog = move || {
+                let begun = Instant::now();
+                while begun.elapsed() < span {
+                    std::hint::spin_loop();
+                }
+                is_held[home].store(false, Ordering::Release);
+            };
+            drop(handle.on(home).call_soon_threadsafe(hog).expect("open"));
+        }
         thread::sleep(Duration::from_micros(rng.u64(..4_000)));
+    }
+}
+
+/// Set when it is dropped, by a test that fails too: the thread that holds the loops would go on for ever.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 
@@ -109,6 +124,7 @@ fn storm(loops: usize, rescue: bool, steal: bool) -> RuntimeStats {
     let ended = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
     let links = u64::from(ROUNDS * stress()) * (SLEEPERS * loops) as u64;
     thread::scope(|scope| {
+        let _over = Over(&over);
         let hogs = rng.fork();
         scope.spawn(|| hold_loops(handle, loops, hogs, &over));
         let exchanges = clients.into_iter().map(|own| scope.spawn(|| exchange(own)));
@@ -131,7 +147,6 @@ fn storm(loops: usize, rescue: bool, steal: bool) -> RuntimeStats {
         for exchange in exchanges {
             exchange.join().expect("every request was answered");
         }
-        over.store(true, Ordering::Release);
     });
     let stats = end_background(runtime);
     assert_eq!(ended[0].load(Ordering::Relaxed), links, "{stats:#?}");
