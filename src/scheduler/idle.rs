@@ -21,7 +21,8 @@
 //! **Park** ([`Idle::transition_to_idle`])
 //! - K1 set the bit, and stop searching, in one step
 //! - K2 fence F2
-//! - K3 look into *every* queue: the inbox, the injector, all deques; not only the last loop to park does this
+//! - K3 look into *every* queue: the inbox, the injector, all deques; not only the last loop to park does this. The
+//!   deque of a running loop that will soon be done with it counts as empty (see [`backlog`](super::backlog))
 //! - K4 something there: [`Idle::leave_idle`], go on. Nothing: lock the driver, ask [`Idle::is_idle`]
 //!   again, block. The second question is not for the word's sake: a loop that turned our driver
 //!   between K3 and the lock may have eaten the unpark

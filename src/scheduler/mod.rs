@@ -31,7 +31,7 @@
 //!
 //! Who notifies: a post from inside a callback or a task, always, for the code that runs may wait
 //! for what it posted; a batch from the selector once, and only if the loop cannot begin all of it at
-//! once; a task that woke itself, never.
+//! once and is not soon done with it ([`backlog`]); a task that woke itself, never.
 //!
 //! Loop 0 may also be turned by a foreign loop, one turn at a time. In between it *rests*: it is not in
 //! the idle word, but has a word of its own under the same fences: [`host`].
@@ -44,8 +44,8 @@
 //! # The invariants
 //!
 //! - **I1 No lost wake-up.** If a movable task is queued and a loop is parked, then some loop is
-//!   searching, or an unpark is under way, or the queue's loop runs it before it parks. Kept by
-//!   [`idle`] and [`Worker::park`](worker::Worker).
+//!   searching, or an unpark is under way, or the queue's loop runs it before it parks, and is watched until then. Kept by
+//!   [`idle`], [`backlog`] and [`Worker::park`](worker::Worker).
 //! - **I2 Single runner.** A task is polled by one thread at a time; a wake during a poll leads to
 //!   exactly one more. Kept by async-task.
 //! - **I3 No lost readiness.** Kept by [`readiness`](crate::driver::readiness).
@@ -75,6 +75,7 @@
 //! injector: push, fence, read "closed", against close, fence, drain.
 
 pub(crate) mod worker;
+mod backlog;
 mod intake;
 mod closing;
 pub(crate) mod failure;

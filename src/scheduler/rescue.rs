@@ -69,6 +69,8 @@ pub(super) struct Lookout {
     helped_at: Cell<u64>,
     /// How many loops are known to be stuck.
     stuck: Cell<usize>,
+    /// The last look saw one that is.
+    saw_stuck: Cell<bool>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +93,10 @@ impl Lookout {
     /// Whether to sleep in the nest.
     pub(super) fn knows_stuck(&self) -> bool {
         self.stuck.get() > 0
+    }
+
+    pub(super) fn saw_stuck(&self) -> bool {
+        self.saw_stuck.get()
     }
 }
 
@@ -174,6 +180,9 @@ impl Worker {
     /// After the last turn of a run: nobody turns this loop any more, so it keeps no watch either.
     pub(super) fn end_of_run(&self) {
         self.remote().pulse.rest();
+        if !self.deque.is_empty() {
+            self.notify_thieves();
+        }
         if self.shared().watch.is_kept_by(self.id()) {
             self.leave_watch();
         }
@@ -248,6 +257,7 @@ impl Worker {
             }
         }
         drop(seen);
+        self.lookout.saw_stuck.set(!stuck.is_empty());
         for (id, beat, lasted) in too_long {
             self.report_stuck(id, beat, Duration::from_nanos(lasted));
         }

@@ -17,6 +17,7 @@ use crate::atomics::{AtomicU64, Ordering};
 use crate::config::RuntimeConfig;
 use crate::driver::Driver;
 use crate::driver::nest::Nest;
+use crate::scheduler::backlog::StepTime;
 use crate::scheduler::context;
 use crate::scheduler::counters::Counters;
 use crate::scheduler::deque::{LocalDeque, STEAL_BATCH, SharedQueue};
@@ -89,6 +90,7 @@ pub(crate) struct Remote {
     pub(crate) n_stolen_from: AtomicU64,
     /// From when on this loop is stuck, in nanoseconds. Written by the home loop, read by any; promises nothing about other memory.
     pub(crate) patience: AtomicU64,
+    pub(crate) step_time: StepTime,
 }
 
 impl Remote {
@@ -105,6 +107,7 @@ impl Remote {
             n_stuck: AtomicU64::new(0),
             n_stolen_from: AtomicU64::new(0),
             patience: AtomicU64::new(u64::MAX),
+            step_time: StepTime::default(),
         }
     }
 }
@@ -159,14 +162,6 @@ impl Shared {
     fn inject(&self, task: Runnable) {
         self.injector.push(task);
         self.notify();
-    }
-
-    /// Work that loop `id` could take from the others, or from all.
-    pub(crate) fn has_work_beside(&self, id: usize) -> bool {
-        let mut loops = self.loops.iter().enumerate();
-        !self.injector.is_empty()
-            || (self.is_stealing()
-                && loops.any(|(other, remote)| other != id && !remote.stealer.is_empty()))
     }
 
     /// If loop `id` rests in a foreign loop: has that one turn it.

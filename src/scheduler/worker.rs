@@ -186,14 +186,16 @@ impl Worker {
 
         // 4. Whoever has work is no longer searching, and says so before any user code runs: one slow
         //    callback must not silence every notification. What this loop cannot begin at once is
-        //    announced, once for the whole batch.
+        //    announced, once for the whole batch, unless it is soon done.
         let has_work = self.has_work();
         if has_work {
             self.leave_search();
             self.begin_to_run();
         }
         let waiting = self.deque.len();
-        if waiting > 1 || (waiting == 1 && !self.ready.borrow().is_empty()) {
+        if (waiting == 1 && !self.ready.borrow().is_empty())
+            || (waiting > 1 && self.is_worth_help(waiting))
+        {
             self.notify_thieves();
         }
 
@@ -223,6 +225,7 @@ impl Worker {
             return;
         }
         let evidence = self.searching.take();
+        let was_called = evidence.is_some();
         let evidence = evidence.or_else(|| self.shared().idle.try_start_search());
         if evidence.is_none() && !self.retreated.get() {
             return;
@@ -234,6 +237,9 @@ impl Worker {
         for offset in 0..loops.len() {
             let victim = (first + offset) % loops.len();
             if victim == self.id() {
+                continue;
+            }
+            if !was_called && !self.is_worth_stealing_from(&loops[victim]) {
                 continue;
             }
             let stolen = self.deque.steal_from(&loops[victim].stealer);
@@ -255,7 +261,7 @@ impl Worker {
             Some(searching) => self.shared().idle.leave_search(searching) == LeftSearch::Last,
             None => false,
         };
-        if (is_last || retreated) && self.shared().has_work_beside(self.id()) {
+        if (is_last || retreated) && self.has_work_beside() {
             self.shared().notify();
         }
     }
@@ -274,7 +280,7 @@ impl Worker {
     fn park(self: &Rc<Self>, limit: u64) {
         let idle = &self.shared().idle;
         idle.transition_to_idle(self.id(), self.searching.take());
-        let must_stay = self.has_work() || self.shared().has_work_beside(self.id());
+        let must_stay = self.has_work() || self.has_work_beside();
         let events = self.take_events(|news, wakers| {
             let events = if must_stay {
                 self.retreated.set(true);
@@ -384,8 +390,9 @@ impl Worker {
     fn run_movable(self: &Rc<Self>) {
         let TurnBudget { tasks, time, .. } = self.shared().config.budget;
         let time_ns = time.as_nanos();
+        let is_sampled = self.is_sampled_turn();
         // One task alone is not timed.
-        let is_timed = self.deque.len() > 1;
+        let is_timed = self.deque.len() > 1 || is_sampled;
         let mut started_ns = is_timed.then(|| self.driver().clock().now_ns());
         let mut run = 0;
         // The clock is read after 2, 4, 8, ... tasks: often enough to notice slow ones, seldom
@@ -411,6 +418,9 @@ impl Worker {
             }
         }
         self.counters().tasks_run.add(u64::from(run));
+        if let (true, Some(started_ns)) = (is_sampled, started_ns) {
+            self.sample_steps(started_ns, run);
+        }
     }
 
     /// One step of a task. It does not panic: the task catches what its future does.
@@ -453,11 +463,11 @@ impl Worker {
         &self.remote().counters
     }
 
-    fn is_stealing(&self) -> bool {
+    pub(super) fn is_stealing(&self) -> bool {
         self.shared().is_stealing()
     }
 
-    fn notify_thieves(&self) {
+    pub(super) fn notify_thieves(&self) {
         if self.is_stealing() {
             self.shared().notify();
         }
