@@ -74,7 +74,8 @@ where
 /// The task whose step runs on this thread.
 ///
 /// `None` in a callback, in a protocol, and outside a loop; also in the future given to
-/// [`block_on`](Runtime::block_on) or [`run`](Runtime::run), which is no task: it is lent, not spawned.
+/// [`block_on`](Runtime::block_on) or [`run`](Runtime::run), which is no task: it is lent, not spawned. A destructor that
+/// runs after its task has ended, as that of a result which nobody takes, belongs to no task either.
 pub fn current_task() -> Option<TaskInfo> {
     scheduler::with_current(|worker| worker.and_then(|worker| worker.current_task()))
 }

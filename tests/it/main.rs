@@ -18,6 +18,7 @@ mod failures;
 mod callbacks;
 mod stealing;
 mod stuck_loop;
+mod relieved;
 mod stuck_storm;
 mod wakeups;
 mod shutdown;

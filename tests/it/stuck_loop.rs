@@ -54,7 +54,7 @@ pub(crate) fn echo_homed_on(home: usize, handle: &LoopHandle) -> StdStream {
     client
 }
 
-fn exchange(client: &mut StdStream, rounds: u32) {
+pub(crate) fn exchange(client: &mut StdStream, rounds: u32) {
     for round in 0..rounds {
         client.write_all(&round.to_le_bytes()).expect("open");
         let mut back = [0; 4];
@@ -64,7 +64,11 @@ fn exchange(client: &mut StdStream, rounds: u32) {
 }
 
 /// Has loop `home` spin until the flag is set; true if it was set in time.
-fn hog(home: usize, handle: &LoopHandle, done: &Arc<AtomicBool>) -> mpsc::Receiver<bool> {
+pub(crate) fn hog(
+    home: usize,
+    handle: &LoopHandle,
+    done: &Arc<AtomicBool>,
+) -> mpsc::Receiver<bool> {
     hog_after(|| (), home, handle, done)
 }
 
@@ -109,7 +113,7 @@ fn come_to_rest(handle: &LoopHandle) -> u64 {
     }
 }
 
-fn finish(runtime: BackgroundRuntime, done: &AtomicBool, hog: &mpsc::Receiver<bool>) {
+pub(crate) fn finish(runtime: BackgroundRuntime, done: &AtomicBool, hog: &mpsc::Receiver<bool>) {
     done.store(true, Ordering::Release);
     let in_time = receive(hog, runtime.handle());
     assert!(in_time, "the hog was let go: {:#?}", runtime.stats());
@@ -130,61 +134,6 @@ fn sockets_of_movable_tasks_are_served_while_their_loop_is_stuck() {
         drop(client);
         finish(runtime, &done, &hog);
     }
-}
-
-/// How many sockets of tasks each loop has.
-fn sockets(handle: &LoopHandle) -> Vec<u64> {
-    let loops = handle.stats().loops;
-    loops.iter().map(|one| one.sockets_registered).collect()
-}
-
-#[test]
-fn mc_06_a_stuck_loop_is_relieved_of_one_socket_by_each_loop_that_serves_it() {
-    for loops in [2, 4] {
-        let runtime = background(loops);
-        let handle = runtime.handle().clone();
-        let mut clients: Vec<StdStream> = (0..8).map(|_| echo_homed_on(0, &handle)).collect();
-        let before = sockets(&handle);
-        assert_eq!(before[0], 8);
-        let done = Arc::new(AtomicBool::new(false));
-        let hog = hog(0, &handle, &done);
-        for client in &mut clients {
-            exchange(client, 20);
-        }
-        // The echo comes before the step of its task ends, in which the socket moves.
-        wait_until("a socket has moved", &handle, || sockets(&handle)[0] < 8);
-        for client in &mut clients {
-            exchange(client, 20);
-        }
-        let now = sockets(&handle);
-        assert_eq!(now.iter().sum::<u64>(), 8, "{now:?}");
-        let moved = 8 - now[0];
-        assert!(moved < loops as u64, "{now:?}");
-        drop(clients);
-        finish(runtime, &done, &hog);
-    }
-}
-
-#[test]
-fn a_socket_that_has_moved_needs_no_rescue() {
-    let runtime = background(2);
-    let handle = runtime.handle().clone();
-    let mut client = echo_homed_on(0, &handle);
-    let done = Arc::new(AtomicBool::new(false));
-    let held = hog(0, &handle, &done);
-    exchange(&mut client, 1);
-    wait_until("it has moved", &handle, || sockets(&handle) == [0, 1]);
-    // Its events come to the other loop, whether the first is held or not.
-    let events = |of: usize| handle.stats().loops[of].events;
-    let (first, second) = (events(0), events(1));
-    exchange(&mut client, 50);
-    assert!(events(1) >= second + 50, "{:#?}", handle.stats());
-    done.store(true, Ordering::Release);
-    assert!(receive(&held, &handle), "the hog was let go");
-    exchange(&mut client, 50);
-    assert_eq!(events(0), first, "{:#?}", handle.stats());
-    drop(client);
-    end_background(runtime);
 }
 
 #[test]
