@@ -334,3 +334,34 @@ impl Display for Found {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::find_max::Found;
+    use crate::record::SCHEMA;
+
+    fn found(rate: f64, up_to: f64) -> String {
+        let found = Found {
+            schema: SCHEMA,
+            target: "tcp://127.0.0.1:7007".to_owned(),
+            objectives: vec!["p50<1h".to_owned()],
+            up_to,
+            trials: Vec::new(),
+            rate: Some(rate),
+            is_generator_bound: false,
+            is_interrupted: false,
+            failure: None,
+            confirmation: None,
+        };
+        let text = found.to_string();
+        let result = text.lines().last().expect("it says how it ended");
+        result.trim_start_matches("result").trim().to_owned()
+    }
+
+    #[test]
+    fn rate_that_holds_at_the_limit_is_a_lower_bound() {
+        let at_limit = "at least 40/s holds, and none above it was tried (--up-to)";
+        assert_eq!(found(40.0, 40.0), at_limit);
+        assert_eq!(found(40.0, 80.0), "40/s is the highest rate that holds");
+    }
+}

@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{
-    Ran, echo, echo_server, eventually, finish, fresh_folder, loadgen, server, signal, start,
-};
+use crate::support::{echo, echo_server, finish, fresh_folder, loadgen, server, signal, start};
 
 /// 32 connections, 100 ms a request: 320 a second at most, by Little's law; a machine that others
 /// use too makes less of it.
@@ -106,34 +104,6 @@ fn objective_that_no_rate_keeps_exits_with_3_and_shows_the_trajectory() {
         result == "no rate holds" || result.contains("INVALID"),
         "{ran:#?}"
     );
-}
-
-/// A search that was not allowed to go on has found no maximum.
-#[test]
-fn rate_that_holds_at_the_limit_is_a_lower_bound() {
-    let target = format!("tcp://{}", echo_server());
-    let arguments = [
-        "find-max",
-        &target,
-        "--slo",
-        "p50<1h",
-        "--connections",
-        "2",
-        "--from",
-        "20",
-        "--up-to",
-        "40",
-        "--arrivals",
-        "constant",
-        "--duration",
-        "200ms",
-        "--warmup",
-        "0s",
-    ];
-    let result = "at least 40/s holds, and none above it was tried (--up-to)";
-    let is_right = |ran: &Ran| ran.line("result") == result;
-    let ran = eventually(|| loadgen(&arguments), is_right);
-    assert_eq!(ran.code, Some(0), "{ran:#?}");
 }
 
 /// The first line of progress proves that a window is done; the search goes on for long.
