@@ -128,12 +128,12 @@ impl Daemon {
         let (address, loops) = line
             .split_once(' ')
             .expect("the loops stand behind the address");
-        let expected = if service == "admin" {
-            "(no loop)"
+        let expected: &[&str] = if service == "admin" {
+            &["(no loop)"]
         } else {
-            "(2 loops)"
+            &["(2 loops)", "(1 loops)"]
         };
-        assert_eq!(loops, expected);
+        assert!(expected.contains(&loops), "{loops}");
         address.parse().expect("an address is announced as one")
     }
 
