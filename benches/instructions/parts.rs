@@ -66,15 +66,15 @@ async fn spawn_and_join(batch: usize, batches: usize) {
 
 // A task from `spawn` to its result.
 #[library_benchmark]
-#[bench::one_by_one(args = (runtime(), 1), config = at_most(2_280_000))]
-#[bench::in_batches(args = (runtime(), BATCH), config = at_most(1_860_000))]
+#[bench::one_by_one(args = (runtime(), 1), config = at_most(2_350_000))]
+#[bench::in_batches(args = (runtime(), BATCH), config = at_most(1_770_000))]
 fn spawn(runtime: Runtime, batch: usize) -> Runtime {
     count(runtime, spawn_and_join(batch, TIMES / batch))
 }
 
 // One task that lets the others go first, of whom there are none.
 #[library_benchmark]
-#[bench::alone(args = (runtime()), config = at_most(363_000))]
+#[bench::alone(args = (runtime()), config = at_most(335_000))]
 fn yielding(runtime: Runtime) -> Runtime {
     let often = async {
         for _ in 0..TIMES {
@@ -87,7 +87,7 @@ fn yielding(runtime: Runtime) -> Runtime {
 
 // A message to another task and one back, two channels of capacity 1.
 #[library_benchmark]
-#[bench::between_tasks(args = (runtime()), config = at_most(2_790_000))]
+#[bench::between_tasks(args = (runtime()), config = at_most(2_730_000))]
 fn round_trip(runtime: Runtime) -> Runtime {
     let (to_server, requests) = bounded(1);
     let (to_client, answers) = bounded(1);
@@ -115,7 +115,7 @@ fn round_trip(runtime: Runtime) -> Runtime {
 
 // A promise that is made, waited for and kept by a callback.
 #[library_benchmark]
-#[bench::kept(args = (runtime()), config = at_most(2_190_000))]
+#[bench::kept(args = (runtime()), config = at_most(2_510_000))]
 fn promise(runtime: Runtime) -> Runtime {
     count(runtime, async {
         for message in 0..TIMES {
@@ -130,7 +130,7 @@ fn promise(runtime: Runtime) -> Runtime {
 
 // Callbacks that run in the next turn.
 #[library_benchmark]
-#[bench::soon(args = (runtime()), config = at_most(541_000))]
+#[bench::soon(args = (runtime()), config = at_most(518_000))]
 fn callbacks(runtime: Runtime) -> Runtime {
     count(runtime, async {
         let run = Rc::new(Cell::new(0));
@@ -145,7 +145,7 @@ fn callbacks(runtime: Runtime) -> Runtime {
 
 // Timers that are armed and never fire.
 #[library_benchmark]
-#[bench::cancelled(args = (runtime()), config = at_most(722_000))]
+#[bench::cancelled(args = (runtime()), config = at_most(690_000))]
 fn call_later(runtime: Runtime) -> Runtime {
     count(runtime, async {
         for _ in 0..TIMES {
@@ -157,7 +157,7 @@ fn call_later(runtime: Runtime) -> Runtime {
 
 // Timers that come due at one moment.
 #[library_benchmark]
-#[bench::fired(args = (runtime()), config = at_most(1_160_000))]
+#[bench::fired(args = (runtime()), config = at_most(1_135_000))]
 fn fire(runtime: Runtime) -> Runtime {
     count(runtime, async {
         let fired = Rc::new(Cell::new(0));

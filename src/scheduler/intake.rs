@@ -39,11 +39,13 @@ impl Worker {
     /// Wakes all of them, and keeps the room they were in. A waker may be foreign code, so no borrow is held
     /// while it runs.
     pub(super) fn wake(self: &Rc<Self>, mut wakers: Vec<Arc<Waker>>) {
-        let mut left = wakers.drain(..);
-        while left.len() > 0 {
-            self.catch(|| left.by_ref().for_each(|waker| waker.wake_by_ref()));
+        // In most turns of a quiet loop there are none.
+        if !wakers.is_empty() {
+            let mut left = wakers.drain(..);
+            while left.len() > 0 {
+                self.catch(|| left.by_ref().for_each(|waker| waker.wake_by_ref()));
+            }
         }
-        drop(left);
         self.intake.borrow_mut().wakers = wakers;
     }
 
