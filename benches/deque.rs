@@ -17,6 +17,8 @@
     reason = "a benchmark measures in real time, outside of the runtime"
 )]
 
+mod settings;
+
 use std::hint;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,12 +35,7 @@ const WORK: Duration = Duration::from_micros(5);
 const LOOPS: [usize; 2] = [1, 2];
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
-        .without_plots()
-        .configure_from_args();
+    let mut criterion = settings::criterion();
     deque(&mut criterion);
     criterion.final_summary();
 }

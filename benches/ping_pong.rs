@@ -19,6 +19,8 @@
 //!
 //! The channel is not ours: its share is the same in every line.
 
+mod settings;
+
 use std::thread;
 use std::time::Duration;
 
@@ -29,12 +31,7 @@ use futures_lite::future;
 use garland::{Builder, Runtime};
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
-        .without_plots()
-        .configure_from_args();
+    let mut criterion = settings::criterion();
     ping_pong(&mut criterion);
     criterion.final_summary();
 }

@@ -16,6 +16,8 @@
 //!
 //! Not measured here: tasks that do something, large futures, `spawn_local`.
 
+mod settings;
+
 use std::time::Duration;
 
 use criterion::measurement::{Measurement, WallTime};
@@ -29,12 +31,7 @@ const OUTSIDE_BATCH: u64 = 1_000;
 const LOOPS: [usize; 2] = [1, 2];
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
-        .without_plots()
-        .configure_from_args();
+    let mut criterion = settings::criterion();
     spawn(&mut criterion);
     criterion.final_summary();
 }

@@ -15,6 +15,8 @@
 //!
 //! Not measured here: how late a timer fires.
 
+mod settings;
+
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -36,12 +38,7 @@ const SEED: u64 = 1;
 const DUE: u64 = 1_000;
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
-        .without_plots()
-        .configure_from_args();
+    let mut criterion = settings::criterion();
     churn(&mut criterion);
     among_a_million_sleeps(&mut criterion);
     among_a_million_callbacks(&mut criterion);

@@ -19,6 +19,8 @@
 )]
 #![expect(clippy::print_stdout, reason = "criterion shows means alone")]
 
+mod settings;
+
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,12 +35,7 @@ const SLEEP: Duration = Duration::from_millis(1);
 const SLEEPS: u64 = 1_000;
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
-        .without_plots()
-        .configure_from_args();
+    let mut criterion = settings::criterion();
     call_from_a_thread(&mut criterion);
     thread_from_a_thread(&mut criterion);
     sleeps(&mut criterion);

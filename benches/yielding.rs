@@ -12,6 +12,8 @@
 //! (the loop asks the kernel too often); two loops dearer than one with 64 tasks (they fight over the
 //! tasks instead of sharing them; tokio: 43, smol: 240).
 
+mod settings;
+
 use std::time::Duration;
 
 use criterion::measurement::{Measurement, WallTime};
@@ -21,12 +23,7 @@ use garland::{Builder, Runtime};
 const MANY: u64 = 64;
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
-        .without_plots()
-        .configure_from_args();
+    let mut criterion = settings::criterion();
     yielding(&mut criterion);
     criterion.final_summary();
 }
