@@ -193,27 +193,27 @@ impl Driver {
         }
     }
 
-    /// Like [`poll_now`](Self::poll_now), by another loop than the home. `first` is set to the first socket of a movable
+    /// Like [`poll_now`](Self::poll_now), by another loop than the home; also hands out the first socket of a movable
     /// task that has news.
     pub(crate) fn poll_for_other(
         &self,
-        mut note_local: impl FnMut(IoKey, Ready),
+        note_local: impl FnMut(IoKey, Ready),
         wakers: &mut Vec<Arc<Waker>>,
-        first: &mut Option<Arc<Source>>,
-    ) -> usize {
+    ) -> (usize, Option<Arc<Source>>) {
         let Some(mut selector) = self.try_selector() else {
-            return 0;
+            return (0, None);
         };
-        selector.poll_now(Batch::Busy, |target, ready| match target {
-            Target::Local(key) => note_local(key, ready),
-            Target::Source(key) => {
-                let slots = self.slots.begin();
-                slots.deliver(key, ready, wakers);
-                if first.is_none() {
-                    *first = slots.source(key).map(Arc::clone);
-                }
+        let mut first = None;
+        let mut deliver = self.delivery(note_local, wakers);
+        let events = selector.poll_now(Batch::Busy, |target, ready| {
+            if let (None, Target::Source(key)) = (first, target) {
+                first = Some(key);
             }
-        })
+            deliver(target, ready);
+        });
+        // It holds the lock of the slots.
+        drop(deliver);
+        (events, first.and_then(|key| self.slots.source(key)))
     }
 
     /// Sleeps until an event, an unpark, the next deadline or `limit`; with a nest, also until an event of another

@@ -185,6 +185,11 @@ impl Slots {
         drop(old);
     }
 
+    /// What has this key, if it is still there.
+    pub(crate) fn source(&self, key: SourceKey) -> Option<Arc<Source>> {
+        self.lock().get(key).map(|slot| Arc::clone(&slot.source))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.lock().len()
     }
@@ -222,11 +227,6 @@ impl Delivery<'_> {
         {
             wakers.push(Arc::clone(writer));
         }
-    }
-
-    /// Whom the event is for, if it is still there.
-    pub(crate) fn source(&self, key: SourceKey) -> Option<&Arc<Source>> {
-        self.0.get(key).map(|slot| &slot.source)
     }
 }
 

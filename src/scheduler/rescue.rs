@@ -290,10 +290,13 @@ impl Worker {
 
     /// Relieves a stuck loop of a socket, unless it was already, or has clearly fewer than this one.
     fn offer_home(&self, id: usize, source: &Source) {
+        let relieved = &mut self.lookout.seen.borrow_mut()[id].is_relieved;
+        if *relieved {
+            return;
+        }
         let there = self.shared().loops[id].driver.slots().len();
         let here = self.driver().slots().len();
-        let relieved = &mut self.lookout.seen.borrow_mut()[id].is_relieved;
-        if !*relieved && here <= there + there / 8 + SPARE {
+        if here <= there + there / 8 + SPARE {
             *relieved = true;
             source.offer();
         }
@@ -307,8 +310,7 @@ impl Worker {
         let mut wakers = std::mem::take(&mut self.intake.borrow_mut().wakers);
         let mut news = Vec::new();
         let note = |key, ready| news.push(Message::Io(key, ready));
-        let mut first = None;
-        let events = victim.driver.poll_for_other(note, &mut wakers, &mut first);
+        let (events, first) = victim.driver.poll_for_other(note, &mut wakers);
         self.counters().events.add(events as u64);
         if let Some(source) = first {
             self.offer_home(id, &source);
