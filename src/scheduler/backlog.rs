@@ -65,9 +65,9 @@ impl Worker {
         }
     }
 
-    /// Whether somebody should come for so many of this loop's tasks.
-    pub(super) fn is_worth_help(&self, waiting: usize) -> bool {
-        self.remote().step_time.is_long(waiting) || !self.shared().is_rescuing()
+    /// Whether somebody should come for so many tasks of that loop.
+    pub(super) fn is_worth_help(&self, of: &Remote, waiting: usize) -> bool {
+        of.step_time.is_long(waiting) || !self.shared().is_rescuing()
     }
 
     /// Work that this loop should take from the others, or from all.
@@ -81,8 +81,7 @@ impl Worker {
     pub(super) fn is_worth_stealing_from(&self, victim: &Remote) -> bool {
         let waiting = victim.stealer.len();
         waiting > 0
-            && (victim.step_time.is_long(waiting)
-                || !self.shared().is_rescuing()
+            && (self.is_worth_help(victim, waiting)
                 || self.lookout.saw_stuck()
                 || !victim.pulse.look().is_running())
     }

@@ -194,7 +194,7 @@ impl Worker {
         }
         let waiting = self.deque.len();
         if (waiting == 1 && !self.ready.borrow().is_empty())
-            || (waiting > 1 && self.is_worth_help(waiting))
+            || (waiting > 1 && self.is_worth_help(self.remote(), waiting))
         {
             self.notify_thieves();
         }
