@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 
-VERSUS = pathlib.Path("benches/versus")
+import instructions
+
 SERVER_CPU, GENERATOR_CPU = "0", "1"
 CONNECTIONS = "64"
 ROUNDS, SECONDS = 60, 0.6
@@ -48,10 +49,10 @@ def loadgen(program, port):
     return rate, cpu / (rate * SECONDS)
 
 
-def compare(programs, scratch):
+def compare(programs, servers, scratch):
     generate = pathlib.Path(scratch, "generate")
-    subprocess.run(["cc", "-O2", "-o", generate, VERSUS / "peers/generator/generate.c"], check=True)
-    server = ["taskset", "-c", SERVER_CPU, VERSUS / "target/release/serve_mio"]
+    subprocess.run(["cc", "-O2", "-o", generate, instructions.VERSUS / "peers/generator/generate.c"], check=True)
+    server = ["taskset", "-c", SERVER_CPU, servers / "serve_mio"]
     server = subprocess.Popen(server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     rates, cpus = [], []
     try:
@@ -77,9 +78,9 @@ def main():
     if len(os.sched_getaffinity(0)) < 2 or shutil.which("cc") is None:
         print("SKIPPED: what loadgen costs is measured with two CPUs and a C compiler")
         return
-    subprocess.run(["cargo", "build", "--release", "--locked", "--bin", "serve_mio"], cwd=VERSUS, check=True)
+    servers = instructions.build(["serve_mio"])
     with tempfile.TemporaryDirectory() as scratch:
-        rates, cpus = compare(pathlib.Path(sys.argv[1]), scratch)
+        rates, cpus = compare(pathlib.Path(sys.argv[1]), servers, scratch)
     print(f"loadgen / a loop in C, {ROUNDS} rounds: rate {spread(rates)}, CPU per request {spread(cpus)}")
     if statistics.median(rates) < RATE_LEAST or statistics.median(cpus) > CPU_MOST:
         sys.exit(f"wanted: a rate of at least {RATE_LEAST}, CPU per request at most {CPU_MOST}")

@@ -35,8 +35,8 @@ PINNED = {
 }
 
 
-def build():
-    names = sorted({server[0] for server in PINNED})
+def build(names):
+    """Servers of benches/versus; where they are then."""
     chosen = [word for name in names for word in ("--bin", name)]
     subprocess.run(["cargo", "build", "--release", "--locked", *chosen], cwd=VERSUS, check=True)
     return VERSUS / "target" / "release"
@@ -105,7 +105,7 @@ def main():
     if shutil.which("valgrind") is None:
         print("SKIPPED: no valgrind here: instructions are not counted")
         return
-    programs = build()
+    programs = build(sorted({server[0] for server in PINNED}))
     worse = []
     for server, pinned in PINNED.items():
         command = [str(programs / server[0]), *server[1:]]
