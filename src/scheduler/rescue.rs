@@ -17,9 +17,9 @@
 //! waiting, and one whose core was taken away for a moment keeps the rest. No user code runs under a lock of the other's driver (I7), and its owner does not wait for one (I9). A connection that is
 //! accepted by the rescuer gets it as home.
 //!
-//! Bounds (I5): a parked loop notices after [`STUCK_AFTER`] to twice that time, when the watch was handed over
-//! without a word up to [`LATE_LOOK`] later; from then on the events of the stuck loop wake it directly. Busy loops
-//! look at each other every [`HELP_AFTER`].
+//! Bounds (I5): a parked loop notices after [`STUCK_AFTER`], [`SHORT_STUCK_AFTER`] where steps are usually short, to
+//! twice that time; when the watch was handed over without a word up to [`LATE_LOOK`] times as much later. From then on
+//! the events of the stuck loop wake it directly. Busy loops look at each other every [`HELP_AFTER`].
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -37,8 +37,11 @@ use crate::scheduler::worker::Worker;
 /// A loop in one callback, or one step, for so long is stuck. Shorter costs: at a tenth of it the watch takes a
 /// tenth of an echo server's throughput.
 const STUCK_AFTER: u64 = ns(Duration::from_micros(500));
-/// How often a parked loop looks while another keeps watch.
-const LATE_LOOK: u64 = ns(Duration::from_millis(2));
+/// The same of a loop whose steps are short: likely it has lost its core for a time slice. To watch and to help such a
+/// loop as eagerly takes a twentieth of an echo server's throughput.
+const SHORT_STUCK_AFTER: u64 = ns(Duration::from_millis(2));
+/// So many times as long sleeps a parked loop while another keeps watch.
+const LATE_LOOK: u64 = 4;
 /// A loop that is busy itself helps one that is stuck for so long.
 const HELP_AFTER: u64 = ns(Duration::from_millis(10));
 /// A busy loop asks the clock whether it is time to look only every so many turns.
@@ -50,7 +53,8 @@ const RESTED_AFTER: u32 = 16;
 /// So many sockets more than a stuck loop, and an eighth, may a loop have that relieves it of one. Guessed.
 const SPARE: usize = 8;
 
-const _: () = assert!(STUCK_AFTER < LATE_LOOK && LATE_LOOK < HELP_AFTER);
+const _: () =
+    assert!(STUCK_AFTER < SHORT_STUCK_AFTER && LATE_LOOK * SHORT_STUCK_AFTER < HELP_AFTER);
 
 const fn ns(span: Duration) -> u64 {
     span.as_nanos() as u64
@@ -114,8 +118,8 @@ impl Worker {
             .watch
             .fall_asleep(self.id(), rested, || self.nobody_runs());
         let span = match sleep {
-            Sleep::Watch => STUCK_AFTER,
-            Sleep::Late => LATE_LOOK,
+            Sleep::Watch => self.watch_span(),
+            Sleep::Late => LATE_LOOK * self.watch_span(),
             Sleep::Deep => {
                 lookout.next_look.set(None);
                 return NEVER;
@@ -129,6 +133,12 @@ impl Worker {
         });
         lookout.next_look.set(Some(next));
         next.at
+    }
+
+    /// How often the others have to be looked at: as often as the one that is to be helped soonest.
+    fn watch_span(&self) -> u64 {
+        let spans = self.others().map(|(_, remote)| stuck_after(remote));
+        spans.min().unwrap_or(SHORT_STUCK_AFTER)
     }
 
     fn nobody_runs(&self) -> bool {
@@ -159,7 +169,7 @@ impl Worker {
         if is_due {
             self.lookout.next_look.set(None);
         }
-        let moved = self.look(now, STUCK_AFTER);
+        let moved = self.look(now, 0);
         if moved {
             self.lookout.quiet.set(0);
         } else if is_due {
@@ -219,8 +229,8 @@ impl Worker {
         }
     }
 
-    /// Looks at the pulses, and helps whoever is stuck. True if anything moved or runs.
-    fn look(self: &Rc<Self>, now: u64, stuck_after: u64) -> bool {
+    /// Looks at the pulses, and helps whoever is stuck, and has been for so long at least. True if anything moved or runs.
+    fn look(self: &Rc<Self>, now: u64, at_least: u64) -> bool {
         let mut moved = false;
         let mut stuck = Vec::new();
         let mut too_long = Vec::new();
@@ -244,7 +254,8 @@ impl Worker {
                 };
             }
             let lasted = now.saturating_sub(known.since);
-            if !beat.is_running() || (lasted < stuck_after && !beat.is_long()) {
+            let is_stuck = lasted >= stuck_after(remote).max(at_least) || beat.is_long();
+            if !beat.is_running() || !is_stuck {
                 continue;
             }
             if !known.is_stuck {
@@ -340,6 +351,15 @@ impl Worker {
             victim.driver.unpark();
         }
         self.wake(wakers);
+    }
+}
+
+/// How long a loop may stand still before it is taken for stuck.
+fn stuck_after(remote: &Remote) -> u64 {
+    if remote.step_time.is_short() {
+        SHORT_STUCK_AFTER
+    } else {
+        STUCK_AFTER
     }
 }
 

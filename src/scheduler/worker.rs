@@ -201,10 +201,14 @@ impl Worker {
 
         // 5. and 6. Loop-bound work that is ready now, in order; what it schedules waits for the next
         //    turn. Then movable tasks, within the budget.
+        let sample = self.begin_sample();
         self.in_user_code.set(true);
         self.run_ready(root);
         self.catch(|| self.run_movable());
         self.in_user_code.set(false);
+        if let Some(sample) = sample {
+            self.end_sample(sample);
+        }
         self.help_now_and_then();
         has_work || has_fired || self.last_batch.get() > 0
     }
@@ -390,9 +394,8 @@ impl Worker {
     fn run_movable(self: &Rc<Self>) {
         let TurnBudget { tasks, time, .. } = self.shared().config.budget;
         let time_ns = time.as_nanos();
-        let is_sampled = self.is_sampled_turn();
         // One task alone is not timed.
-        let is_timed = self.deque.len() > 1 || is_sampled;
+        let is_timed = self.deque.len() > 1;
         let mut started_ns = is_timed.then(|| self.driver().clock().now_ns());
         let mut run = 0;
         // The clock is read after 2, 4, 8, ... tasks: often enough to notice slow ones, seldom
@@ -418,9 +421,6 @@ impl Worker {
             }
         }
         self.counters().tasks_run.add(u64::from(run));
-        if let (true, Some(started_ns)) = (is_sampled, started_ns) {
-            self.sample_steps(started_ns, run);
-        }
     }
 
     /// One step of a task. It does not panic: the task catches what its future does.
