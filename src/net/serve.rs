@@ -102,9 +102,9 @@ where
         let connection = handler(of_kind(stream));
         // Detached: it ends by itself, or with the runtime.
         drop(spawn(Serving {
-            connection,
             clients_ended: accepted.clients_ended,
             open: accepted.open,
+            connection: Some(connection),
         }));
         Ok(())
     });
@@ -114,12 +114,22 @@ where
 pin_project! {
     /// One connection and its count. A type of its own, for an async block would hold the handler's
     /// future twice: as what it captured and as what it awaits.
+    // In this order: what each step looks at stands beside the task's own, not behind the buffers of the handler.
+    #[repr(C)]
     struct Serving<F> {
-        #[pin]
-        connection: F,
         // What it was when the connection began.
         clients_ended: u32,
         open: OpenGuard,
+        // None only while it is dropped.
+        #[pin]
+        connection: Option<F>,
+    }
+
+    impl<F> PinnedDrop for Serving<F> {
+        fn drop(this: Pin<&mut Self>) {
+            // Closed first, then counted as closed.
+            this.project().connection.set(None);
+        }
     }
 }
 
@@ -132,6 +142,9 @@ impl<F: Future<Output = ()>> Future for Serving<F> {
             // SRV-14: ending it drops the connection.
             return Poll::Ready(());
         }
-        this.connection.poll(cx)
+        match this.connection.as_pin_mut() {
+            Some(connection) => connection.poll(cx),
+            None => Poll::Ready(()),
+        }
     }
 }

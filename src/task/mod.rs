@@ -111,11 +111,13 @@ where
 
 pin_project! {
     /// A future with its place in the list of members. The future goes first, wherever it ends.
+    // In this order: what each step looks at stands beside async-task's own, not behind the buffers of the future.
+    #[repr(C)]
     struct Body<F, G: Membership> {
+        word: Arc<TaskWord>,
         #[pin]
         future: Option<F>,
         membership: Option<G>,
-        word: Arc<TaskWord>,
         info: TaskInfo,
     }
 
