@@ -41,7 +41,7 @@ pub(crate) struct StepTime(AtomicU64);
 
 impl StepTime {
     fn add(&self, span_ns: u64, steps: u64) {
-        let usual = self.0.load(Ordering::Relaxed);
+        let usual = self.usual_ns();
         let sample = span_ns / steps;
         let up = sample.saturating_sub(usual).min(usual);
         let down = usual.saturating_sub(sample);
@@ -50,18 +50,22 @@ impl StepTime {
         self.0.store(next.max(1), Ordering::Relaxed);
     }
 
+    fn usual_ns(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
     pub(super) fn is_short(&self) -> bool {
-        self.0.load(Ordering::Relaxed) < SHORT_NS
+        self.usual_ns() < SHORT_NS
     }
 
     /// Whether so many tasks keep a loop busy for longer than is good for them.
     fn is_long(&self, waiting: usize) -> bool {
-        let worth = if self.is_short() {
+        let usual = self.usual_ns();
+        let worth = if usual < SHORT_NS {
             WORTH_SHORT_NS
         } else {
             WORTH_NS
         };
-        let usual = self.0.load(Ordering::Relaxed);
         usual.saturating_mul(waiting as u64) >= worth
     }
 }
