@@ -50,7 +50,7 @@ impl Worker {
     pub(super) fn run_handle_watched(self: &Rc<Self>, handle: Handle, root: &mut dyn FnMut()) {
         let subject = match &handle {
             Handle::Call(_) | Handle::SharedCall(_) => Subject::Callback,
-            Handle::Task(task) => Subject::Task(task.metadata().clone()),
+            Handle::Task(task) => self.subject_of(task),
             Handle::Io(key, _) => match self.io.borrow().get(*key) {
                 Some(handler) => Subject::Socket(Rc::clone(handler)),
                 None => Subject::Other("a socket that is closed"),
@@ -95,10 +95,15 @@ impl Worker {
     /// A step of a movable task, timed.
     #[cold]
     pub(super) fn run_task_watched(self: &Rc<Self>, task: Runnable) {
-        let subject = Subject::Task(task.metadata().clone());
+        let subject = self.subject_of(&task);
         self.watch(subject, || {
             self.run_task(task);
         });
+    }
+
+    fn subject_of(&self, task: &Runnable) -> Subject {
+        let info = self.shared().info_of(*task.metadata());
+        info.map_or(Subject::Other("a task that has ended"), Subject::Task)
     }
 
     fn watch(self: &Rc<Self>, subject: Subject, f: impl FnOnce()) {

@@ -138,6 +138,11 @@ impl Shared {
         &self.loops[(task.0 % self.loops.len() as u64) as usize]
     }
 
+    /// What is known of a task; `None` if it has ended.
+    pub(crate) fn info_of(&self, task: TaskKey) -> Option<TaskInfo> {
+        self.home_of(task.id).members.info(task)
+    }
+
     /// Ends the sleep of loop `id`, if it sleeps, or has its host turn it, if it rests there.
     pub(crate) fn wake(&self, id: usize) {
         if self.idle.claim(id) {
@@ -223,7 +228,7 @@ impl Home {
     {
         let home = Arc::clone(self);
         let schedule = move |task, info| home.schedule_movable(task, info);
-        let make = |member, info| crate::task::movable(future, member, info, schedule);
+        let make = |member, key| crate::task::movable(future, member, key, schedule);
         self.admit(Kind::Movable, origin, make, Runnable::schedule)
     }
 
@@ -244,7 +249,7 @@ impl Home {
             make: Some(make),
             future: None,
         };
-        let make = |member, info| crate::task::movable(future, member, info, schedule);
+        let make = |member, key| crate::task::movable(future, member, key, schedule);
         self.admit(Kind::Bound, origin, make, Runnable::schedule)
     }
 
@@ -263,7 +268,7 @@ impl Home {
     {
         let home = Arc::clone(self);
         let schedule = move |task, _| home.schedule_bound(task);
-        let make = |member, info| crate::task::bound(future, member, info, schedule);
+        let make = |member, key| crate::task::bound(future, member, key, schedule);
         self.admit(Kind::Bound, origin, make, |task| {
             worker.push_ready(Handle::Task(task))
         })
@@ -273,21 +278,21 @@ impl Home {
         self: &Arc<Self>,
         kind: Kind,
         origin: Origin,
-        make: impl FnOnce(Member, TaskInfo) -> (Runnable, JoinHandle<T>),
+        make: impl FnOnce(Member, TaskKey) -> (Runnable, JoinHandle<T>),
         start: impl FnOnce(Runnable),
     ) -> JoinHandle<T> {
         let loops = self.shared.loops.len() as u64;
         let admitted = self.remote().members.admit(kind, |place| {
-            let member = Member {
-                home: Arc::clone(self),
-                key: place.key,
-            };
             let key = TaskKey {
                 id: TaskId(place.number * loops + self.id as u64),
                 place: place.key,
             };
+            let member = Member {
+                home: Arc::clone(self),
+                key,
+            };
+            let (task, handle) = make(member, key);
             let info = TaskInfo { key, origin };
-            let (task, handle) = make(member, info.clone());
             (task.waker(), info, (task, handle))
         });
         let Some((task, handle)) = admitted else {
@@ -320,20 +325,22 @@ impl Home {
 #[derive(Debug)]
 struct Member {
     home: Arc<Home>,
-    key: usize,
+    key: TaskKey,
 }
 
 impl Membership for Member {
     fn leave(self, how: Ended) {
-        self.home.remote().members.leave(self.key, how);
+        self.home.remote().members.leave(self.key.place, how);
     }
 
     /// The loop that polls the task now; its home, if no loop does.
-    fn witness(&self, info: TaskInfo) -> Witness {
+    fn witness(&self) -> Witness {
         let home = context::with_current(|worker| {
             let worker = worker.filter(|worker| worker.is_of(&self.home.shared));
             Arc::clone(worker.map_or(&self.home, |worker| worker.home()))
         });
+        let info = self.home.shared.info_of(self.key);
+        let info = info.expect("a member is in the list until it leaves");
         Box::new(move |payload| {
             let context = ErrorContext::new("a task panicked, and nobody took its result");
             home.report(context.with_task(info).with_panic(payload));

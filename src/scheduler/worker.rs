@@ -421,11 +421,12 @@ impl Worker {
             }
         }
         self.counters().tasks_run.add(u64::from(run));
+        self.tasks_since_poll.set(self.tasks_since_poll.get() + run);
     }
 
     /// One step of a task. It does not panic: the task catches what its future does.
     pub(super) fn run_task(&self, task: Runnable) {
-        let key = task.metadata().key;
+        let key = *task.metadata();
         self.remote().pulse.beat_for_task(key.id.0);
         self.current_task.set(Some(key));
         task.run();
@@ -497,8 +498,7 @@ impl Worker {
     /// The task whose step runs just now; none in a callback, nor in the future of `block_on`, nor in what a task
     /// leaves behind when it has ended.
     pub(crate) fn current_task(&self) -> Option<TaskInfo> {
-        let key = self.current_task.get()?;
-        self.shared().home_of(key.id).members.info(key)
+        self.shared().info_of(self.current_task.get()?)
     }
 
     pub(crate) fn stop(&self) {

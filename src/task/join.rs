@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 
 use async_task::FallibleTask;
 
-use crate::task::info::TaskInfo;
+use crate::task::info::TaskKey;
 use crate::task::word::{CancelRequest, TaskWord};
 use crate::task::{Witness, drop_payload};
 
@@ -169,7 +169,7 @@ enum Inner<T> {
 }
 
 struct Live<T> {
-    task: FallibleTask<Outcome<T>, TaskInfo>,
+    task: FallibleTask<Outcome<T>, TaskKey>,
     cancel: CancelHandle,
 }
 
@@ -191,7 +191,7 @@ impl<T> Live<T> {
 impl<T> JoinHandle<T> {
     pub(crate) fn new(
         id: TaskId,
-        task: async_task::Task<Outcome<T>, TaskInfo>,
+        task: async_task::Task<Outcome<T>, TaskKey>,
         word: Arc<TaskWord>,
         waker: Waker,
     ) -> Self {

@@ -1,6 +1,6 @@
 //! L1: one future, from spawn to join.
 //!
-//! A task is an `async-task` allocation: the future, its state, its output and a [`TaskInfo`] in one
+//! A task is an `async-task` allocation: the future, its state, its output and its [`TaskKey`] in one
 //! piece. This module adds what a server needs around it: panics are caught and become the task's
 //! result, cancellation drops the future on a loop in a later step, and every task is a member of a
 //! [`Members`](members::Members) list, so that shutting down reaches those that nothing wakes any more.
@@ -37,7 +37,7 @@ use std::task::{Context, Poll};
 use async_task::{Builder, ScheduleInfo, WithInfo};
 use pin_project_lite::pin_project;
 
-use crate::task::info::TaskInfo;
+use crate::task::info::TaskKey;
 use crate::task::join::{Failed, JoinHandle, Outcome, Panic};
 use crate::task::word::TaskWord;
 
@@ -45,7 +45,7 @@ pub(crate) use crate::task::join::TaskId;
 
 /// A task that waits in a queue for its next step. Dropping it ends the task: the future is dropped
 /// there and then, and the handle yields `Cancelled`.
-pub(crate) type Runnable = async_task::Runnable<TaskInfo>;
+pub(crate) type Runnable = async_task::Runnable<TaskKey>;
 
 /// How a task ended, for the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub(crate) enum Ended {
 pub(crate) trait Membership {
     fn leave(self, how: Ended);
     /// Who will hear of a panic of the step that runs now, if nobody takes the task's result.
-    fn witness(&self, info: TaskInfo) -> Witness;
+    fn witness(&self) -> Witness;
 }
 
 /// Told of a panic that nobody else will see. Must not panic: destructors call it.
@@ -69,7 +69,7 @@ pub(crate) type Witness = Box<dyn FnOnce(Panic) + Send>;
 pub(crate) fn movable<F, G, S>(
     future: F,
     membership: G,
-    info: TaskInfo,
+    key: TaskKey,
     schedule: S,
 ) -> (Runnable, JoinHandle<F::Output>)
 where
@@ -78,12 +78,11 @@ where
     G: Membership + Send + 'static,
     S: Fn(Runnable, ScheduleInfo) + Send + Sync + 'static,
 {
-    let id = info.id();
-    let (body, word) = Body::new(future, membership, info.clone());
+    let (body, word) = Body::new(future, membership);
     let (runnable, task) = Builder::new()
-        .metadata(info)
+        .metadata(key)
         .spawn(move |_| body, WithInfo(schedule));
-    let handle = JoinHandle::new(id, task, word, runnable.waker());
+    let handle = JoinHandle::new(key.id, task, word, runnable.waker());
     (runnable, handle)
 }
 
@@ -91,7 +90,7 @@ where
 pub(crate) fn bound<F, G, S>(
     future: F,
     membership: G,
-    info: TaskInfo,
+    key: TaskKey,
     schedule: S,
 ) -> (Runnable, JoinHandle<F::Output>)
 where
@@ -100,12 +99,11 @@ where
     G: Membership + 'static,
     S: Fn(Runnable, ScheduleInfo) + Send + Sync + 'static,
 {
-    let id = info.id();
-    let (body, word) = Body::new(future, membership, info.clone());
+    let (body, word) = Body::new(future, membership);
     let (runnable, task) = Builder::new()
-        .metadata(info)
+        .metadata(key)
         .spawn_local(move |_| body, WithInfo(schedule));
-    let handle = JoinHandle::new(id, task, word, runnable.waker());
+    let handle = JoinHandle::new(key.id, task, word, runnable.waker());
     (runnable, handle)
 }
 
@@ -118,7 +116,6 @@ pin_project! {
         #[pin]
         future: Option<F>,
         membership: Option<G>,
-        info: TaskInfo,
     }
 
     impl<F, G: Membership> PinnedDrop for Body<F, G> {
@@ -134,7 +131,7 @@ pin_project! {
             match dropped {
                 Ok(()) => membership.leave(Ended::Cancelled),
                 Err(payload) => {
-                    let witness = membership.witness(this.info.clone());
+                    let witness = membership.witness();
                     membership.leave(Ended::Panicked);
                     witness(payload);
                 }
@@ -144,13 +141,12 @@ pin_project! {
 }
 
 impl<F, G: Membership> Body<F, G> {
-    fn new(future: F, membership: G, info: TaskInfo) -> (Self, Arc<TaskWord>) {
+    fn new(future: F, membership: G) -> (Self, Arc<TaskWord>) {
         let word = Arc::new(TaskWord::new());
         let body = Body {
             future: Some(future),
             membership: Some(membership),
             word: Arc::clone(&word),
-            info,
         };
         (body, word)
     }
@@ -191,12 +187,9 @@ impl<F: Future, G: Membership> Future for Body<F, G> {
                 // What is left of the future goes here: async-task aborts where a destructor panics.
                 let dropped = catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
                 if let Err(second) = dropped {
-                    membership.witness(this.info.clone())(second);
+                    membership.witness()(second);
                 }
-                Err(Failed::Panicked(
-                    payload,
-                    membership.witness(this.info.clone()),
-                ))
+                Err(Failed::Panicked(payload, membership.witness()))
             }
         };
         let how = match &result {
