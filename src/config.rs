@@ -31,9 +31,10 @@ pub enum Pin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TurnBudget {
-    /// Movable tasks run in one turn before the selector is polled again.
+    /// Movable tasks run in one turn, and between two polls of the selector.
     pub tasks: u32,
-    /// Time for movable tasks in one turn; whichever of the two ends first.
+    /// Time for movable tasks in one turn; whichever of the two ends first. The next turn sees to timers, messages
+    /// and callbacks, and polls the selector too, unless short steps of movable tasks are all that waits.
     pub time: Duration,
     /// Events taken from the selector in one turn while tasks are waiting: a small batch leaves
     /// the rest in the kernel, where another loop could still take it.
@@ -47,7 +48,7 @@ impl Default for TurnBudget {
         TurnBudget {
             tasks: 64,
             time: Duration::from_micros(100),
-            events_busy: 64,
+            events_busy: 16,
             events_idle: 256,
         }
     }

@@ -114,6 +114,16 @@ impl Worker {
         of.step_time.is_long(waiting) || !self.shared().is_rescuing()
     }
 
+    /// Whether this loop need not ask its selector just now: what waits here are a few short steps, which come before
+    /// anything that is in the kernel still. To fetch that too while they wait makes the queue ever longer, and what
+    /// a request has touched when it was fetched has left the caches when it is run.
+    pub(super) fn has_enough_to_do(&self) -> bool {
+        !self.deque.is_empty()
+            && self.ready.borrow().is_empty()
+            && self.tasks_since_poll.get() < self.shared().config.budget.tasks
+            && self.remote().step_time.is_short()
+    }
+
     /// Work that this loop should take from the others, or from all.
     pub(super) fn has_work_beside(&self) -> bool {
         let mut loops = self.shared().loops.iter().enumerate();

@@ -52,9 +52,9 @@
 //! - **I4 No stale delivery.** Kept by the generations in [`slots`](crate::driver::slots) and in the
 //!   table of the home loop.
 //! - **I5 Bounded starvation.** A turn runs what was ready when it began, then at most
-//!   [`TurnBudget`](crate::TurnBudget) of movable tasks; then the selector is polled again. The sockets
-//!   and timers of a loop that is stuck are served by a parked loop, or a busy one, within the
-//!   bounds in [`rescue`].
+//!   [`TurnBudget`](crate::TurnBudget) of movable tasks; then the selector is polled again, after the budget's number
+//!   of tasks at the latest ([`backlog`]). The sockets and timers of a loop that is stuck are served by a parked
+//!   loop, or a busy one, within the bounds in [`rescue`].
 //! - **I6 Watched.** If a loop runs user code and another is parked, some parked loop has a limit to its
 //!   sleep and will look at the pulses. Kept by [`watch`].
 //! - **I7 Bounded critical sections.** No user code and no foreign waker under a lock of the driver.

@@ -85,6 +85,8 @@ pub(crate) struct Worker {
     pub(super) stopping: Cell<bool>,
     pub(super) stage: Cell<Stage>,
     pub(super) last_batch: Cell<usize>,
+    /// Movable tasks run since the selector was last asked.
+    pub(super) tasks_since_poll: Cell<u32>,
     rng: RefCell<fastrand::Rng>,
 }
 
@@ -129,6 +131,7 @@ impl Worker {
             stopping: Cell::new(false),
             stage: Cell::new(Stage::Live),
             last_batch: Cell::new(0),
+            tasks_since_poll: Cell::new(0),
             rng: RefCell::new(fastrand::Rng::with_seed(seed)),
         });
         worker.show_patience();
@@ -168,9 +171,11 @@ impl Worker {
             self.look_elsewhere();
         }
 
-        // 2. Take in events; sleep for them only if nothing was found anywhere.
+        // 2. Take in events, but no more than can be run soon; sleep for them only if nothing was found anywhere.
         if self.has_work() {
-            self.poll_now(Batch::Busy);
+            if !self.has_enough_to_do() {
+                self.poll_now(Batch::Busy);
+            }
         } else if self.is_stealing() && self.last_batch.get() >= EAGER_POLL_AFTER {
             self.poll_now(Batch::Idle);
         } else {
@@ -272,6 +277,7 @@ impl Worker {
 
     fn poll_now(self: &Rc<Self>, batch: Batch) {
         self.counters().polls.add(1);
+        self.tasks_since_poll.set(0);
         self.take_events(|news, wakers| {
             let note = News::note(news);
             self.driver().poll_now(batch, note, wakers)
@@ -305,6 +311,7 @@ impl Worker {
     fn sleep(&self, limit: u64, news: &mut Vec<News>, wakers: &mut Vec<Arc<Waker>>) -> usize {
         self.counters().parks.add(1);
         self.counters().polls.add(1);
+        self.tasks_since_poll.set(0);
         let limit = limit.min(self.sleep_limit());
         let still_idle = || self.shared().idle.is_idle(self.id());
         let nest = self.remote().nest.as_ref();
@@ -393,6 +400,7 @@ impl Worker {
     /// Movable tasks of the own deque, until the budget of tasks or of time is spent.
     fn run_movable(self: &Rc<Self>) {
         let TurnBudget { tasks, time, .. } = self.shared().config.budget;
+        let tasks = tasks.saturating_sub(self.tasks_since_poll.get());
         let time_ns = time.as_nanos();
         // One task alone is not timed.
         let is_timed = self.deque.len() > 1;
@@ -401,16 +409,15 @@ impl Worker {
         // The clock is read after 2, 4, 8, ... tasks: often enough to notice slow ones, seldom
         // enough to cost nothing among quick ones.
         let mut look_at_clock = 2;
-        while let Some(next) = self.deque.pop() {
+        while run < tasks
+            && let Some(next) = self.deque.pop()
+        {
             if self.debug.is_on.get() {
                 self.run_task_watched(next);
             } else {
                 self.run_task(next);
             }
             run += 1;
-            if run >= tasks {
-                break;
-            }
             if run >= look_at_clock && !self.deque.is_empty() {
                 look_at_clock = run * 2;
                 let now = self.driver().clock().now_ns();

@@ -208,6 +208,31 @@ fn mc_16_between_two_polls_a_loop_runs_at_most_its_budget_of_movable_tasks() {
     }
 }
 
+/// However short a turn is, the selector is not asked again while a few short steps are left.
+#[test]
+fn mc_16_a_backlog_of_short_steps_does_not_cost_a_poll_a_turn() {
+    let mut budget = TurnBudget::default();
+    // A turn ends at its first look at the clock, after two tasks.
+    budget.time = Duration::ZERO;
+    let runtime = builder(1).budget(budget).build().expect("it is built");
+    run(&runtime, async {
+        let yielding = || async {
+            for _ in 0..2_000 {
+                yield_now().await;
+            }
+        };
+        let tasks: Vec<_> = (0..100).map(|_| spawn(yielding())).collect();
+        for task in tasks {
+            task.await.expect("did not panic");
+        }
+    });
+    let one = &runtime.stats().loops[0];
+    assert!(one.tasks_run >= 200_000, "{one:#?}");
+    assert!(one.turns > one.tasks_run / 4, "{one:#?}");
+    assert!(one.polls < one.tasks_run / 16, "{one:#?}");
+    end(runtime);
+}
+
 /// Says that data came.
 struct Notice(mpsc::Sender<()>);
 
