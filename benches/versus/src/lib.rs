@@ -28,6 +28,9 @@
 //! - [`skew`]: the tail of one trace on one server; [`hog`]: one loop held for seconds
 //! - [`latency_table`]: pure: their tables
 //!
+//! Parts:
+//! - [`parts`]: the questions, what a task, a message, a timer costs; [`parties`]: the runtimes that are asked
+//!
 //! [`chart`]: pure: the medians of each test, as SVG and as Markdown
 
 pub mod building;
@@ -45,6 +48,8 @@ pub mod measure;
 pub mod open_loop;
 pub mod options;
 pub mod paced;
+pub mod parties;
+pub mod parts;
 pub mod process;
 pub mod record;
 pub mod serving;
