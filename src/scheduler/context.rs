@@ -5,7 +5,8 @@ use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
 use crate::error::LoopError;
-use crate::scheduler::worker::{READ_BUFFER, Worker};
+use crate::scheduler::read_buffer::READ_BUFFER;
+use crate::scheduler::worker::Worker;
 
 thread_local! {
     /// Dropped by hand, by [`Entered`]: a thread-local with a destructor is looked after at each access, and is
@@ -23,7 +24,9 @@ pub(crate) fn with_current<T>(f: impl FnOnce(Option<&Rc<Worker>>) -> T) -> T {
 /// is lent already.
 pub(crate) fn with_lent_buffer<T>(f: impl FnOnce(&mut [u8]) -> T) -> T {
     let worker = current();
-    let lent = worker.as_ref().and_then(|worker| worker.try_lend_buffer());
+    let lent = worker
+        .as_ref()
+        .and_then(|worker| worker.read_buffer.try_lend());
     match lent {
         Some(mut lent) => f(&mut **lent),
         None => f(&mut vec![0; READ_BUFFER]),

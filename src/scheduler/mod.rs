@@ -81,6 +81,7 @@ mod closing;
 pub(crate) mod failure;
 pub(crate) mod debug;
 pub(crate) mod host;
+mod read_buffer;
 pub(crate) mod ready;
 pub(crate) mod deque;
 pub(crate) mod inbox;
@@ -100,6 +101,7 @@ pub(crate) use crate::scheduler::context::{current, with_current, with_lent_buff
 pub use crate::scheduler::failure::ErrorContext;
 pub(crate) use crate::scheduler::failure::OnError;
 pub(crate) use crate::scheduler::offload::{Offload, Permit};
+pub(crate) use crate::scheduler::read_buffer::LentBuffer;
 pub(crate) use crate::scheduler::ready::{
     Callback, CallbackCell, Handle, IoHandler, Message, SharedCallback, SharedCallbackCell,
 };
@@ -107,4 +109,4 @@ pub use crate::scheduler::shared::LoopId;
 pub(crate) use crate::scheduler::shared::{Home, Remote, Shared};
 pub(crate) use crate::scheduler::stuck::OnStuck;
 pub use crate::scheduler::stuck::StuckReport;
-pub(crate) use crate::scheduler::worker::{LentBuffer, Worker};
+pub(crate) use crate::scheduler::worker::Worker;

@@ -7,7 +7,7 @@
 //! It decides when to sleep (`park`) and knows the protocols for it; what a socket or a timer is, the
 //! driver knows.
 
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::panic::Location;
 use std::rc::Rc;
@@ -32,18 +32,12 @@ use crate::scheduler::deque::LocalDeque;
 use crate::scheduler::failure::OnError;
 use crate::scheduler::idle::{LeftIdle, LeftSearch, Searching};
 use crate::scheduler::intake::Intake;
+use crate::scheduler::read_buffer::{LentBuffer, ReadBuffer};
 use crate::scheduler::ready::{Callback, Handle, IoHandler, News};
 use crate::scheduler::rescue::Lookout;
 use crate::scheduler::shared::{Home, Remote, Shared};
 use crate::task::Runnable;
 use crate::task::info::{TaskInfo, TaskKey};
-
-/// Bytes that a loop reads at once into the buffer it lends to its connections: large enough that a
-/// bulk transfer is bounded by the kernel, small enough to stay in the second-level cache.
-pub(super) const READ_BUFFER: usize = 64 * 1024;
-
-/// What a loop lends to its connections. An array: who lends it knows its length without asking.
-pub(crate) type LentBuffer = [u8; READ_BUFFER];
 
 /// With several loops, a poll that brought so many events is followed by another before a park: it
 /// is likely to find more, and saves the others from seeing this loop as idle for a moment.
@@ -64,7 +58,7 @@ pub(crate) struct Worker {
     pub(super) io: RefCell<SlotMap<IoKey, Rc<dyn IoHandler>>>,
     pub(super) timers: RefCell<CallbackTimers>,
     attachments: Attachments,
-    read_buffer: RefCell<Box<LentBuffer>>,
+    pub(super) read_buffer: ReadBuffer,
     pub(super) intake: RefCell<Intake>,
     pub(super) lookout: Lookout,
     /// Set while this loop is counted as searching between two turns.
@@ -118,7 +112,7 @@ impl Worker {
             io: RefCell::default(),
             timers: RefCell::default(),
             attachments: Attachments::default(),
-            read_buffer: RefCell::new(new_read_buffer()),
+            read_buffer: ReadBuffer::new(),
             intake: RefCell::default(),
             lookout: Lookout::default(),
             searching: Cell::new(None),
@@ -570,20 +564,10 @@ impl Worker {
         &self.attachments
     }
 
-    /// The loop's read buffer, unless somebody has it.
-    pub(super) fn try_lend_buffer(&self) -> Option<RefMut<'_, Box<LentBuffer>>> {
-        self.read_buffer.try_borrow_mut().ok()
-    }
-
-    /// Lends the loop's read buffer. Not reentrant, and need not be: one handle runs at a time.
+    /// Lends the loop's read buffer.
     pub(crate) fn with_read_buffer<T>(&self, f: impl FnOnce(&mut LentBuffer) -> T) -> T {
-        f(&mut self.read_buffer.borrow_mut())
+        self.read_buffer.with(f)
     }
-}
-
-fn new_read_buffer() -> Box<LentBuffer> {
-    let bytes = vec![0; READ_BUFFER].into_boxed_slice();
-    bytes.try_into().expect("as long as was asked for")
 }
 
 impl fmt::Debug for Worker {
