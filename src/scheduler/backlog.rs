@@ -5,6 +5,9 @@
 //! for each other over three of them spend a tenth of their time on it. So a loop knows about how long its steps
 //! take, and tasks that it will have run before anybody came are left to it.
 //!
+//! What steps usually take is an old tale where a program begins something new. So a turn that time has ended while tasks
+//! wait is judged by its own clock: if those are much at its pace, another loop is called at once.
+//!
 //! It also tells what a loop that stands still is likely to be doing. Where steps take hundreds of microseconds it is in
 //! one of them. Where they take microseconds its core was taken away, by another process or by the host, and it has it
 //! back before others have made much of what waits: they are in less of a hurry then (`rescue.rs`).
@@ -50,6 +53,12 @@ impl StepTime {
         self.0.store(next.max(1), Ordering::Relaxed);
     }
 
+    /// It takes so long by now, whatever it usually was.
+    fn raise_to(&self, step_ns: u64) {
+        self.0
+            .store(self.usual_ns().max(step_ns), Ordering::Relaxed);
+    }
+
     fn usual_ns(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -60,14 +69,17 @@ impl StepTime {
 
     /// Whether so many tasks keep a loop busy for longer than is good for them.
     fn is_long(&self, waiting: usize) -> bool {
-        let usual = self.usual_ns();
-        let worth = if usual < SHORT_NS {
-            WORTH_SHORT_NS
-        } else {
-            WORTH_NS
-        };
-        usual.saturating_mul(waiting as u64) >= worth
+        is_long(self.usual_ns(), waiting)
     }
+}
+
+fn is_long(step_ns: u64, waiting: usize) -> bool {
+    let worth = if step_ns < SHORT_NS {
+        WORTH_SHORT_NS
+    } else {
+        WORTH_NS
+    };
+    step_ns.saturating_mul(waiting as u64) >= worth
 }
 
 /// Long, until something is known: better one that comes in vain.
@@ -102,6 +114,21 @@ impl Worker {
             let span = now.saturating_sub(sample.began_ns);
             self.remote().step_time.add(span, steps);
         }
+    }
+
+    /// After a turn of movable tasks that time has ended while others wait: whether its steps were long. The others are
+    /// announced then; and where the turn before was like that, so that it was not the core that had been taken away for
+    /// once, this is what steps take from now on.
+    pub(super) fn judge_pace(&self, spent_ns: u64, steps: u32) -> bool {
+        let step = spent_ns / u64::from(steps);
+        let is_slow = step >= SHORT_NS;
+        if is_slow && self.was_slow.get() {
+            self.remote().step_time.raise_to(step);
+        }
+        if is_long(step, self.deque.len()) {
+            self.notify_thieves();
+        }
+        is_slow
     }
 
     /// One of a loop-bound task counts twice, which is near enough.

@@ -66,9 +66,10 @@ pub(crate) struct Worker {
     /// Set when this loop, about to sleep, saw work and stayed awake: somebody may have relied on it
     /// while it was still a searcher, so after taking work it looks at the queues once more.
     retreated: Cell<bool>,
-    /// Set while handles and tasks run: a task they make ready may be waited for by the very code
-    /// that runs, so another loop has to hear of it at once (S7).
+    /// Set while handles and tasks run: what they make ready waits until they have ended.
     in_user_code: Cell<bool>,
+    /// Time has ended the last turn of movable tasks, and their steps were long.
+    pub(super) was_slow: Cell<bool>,
     /// The task whose step runs just now, loop-bound or movable. What is known of it is asked for seldom.
     current_task: Cell<Option<TaskKey>>,
     /// Where the callback that runs now was scheduled; `None` while anything else runs.
@@ -118,6 +119,7 @@ impl Worker {
             searching: Cell::new(None),
             retreated: Cell::new(false),
             in_user_code: Cell::new(false),
+            was_slow: Cell::new(false),
             current_task: Cell::new(None),
             running_place: Cell::new(None),
             on_error: RefCell::default(),
@@ -400,6 +402,7 @@ impl Worker {
         let is_timed = self.deque.len() > 1;
         let mut started_ns = is_timed.then(|| self.driver().clock().now_ns());
         let mut run = 0;
+        let mut is_slow = false;
         // The clock is read after 2, 4, 8, ... tasks: often enough to notice slow ones, seldom
         // enough to cost nothing among quick ones.
         let mut look_at_clock = 2;
@@ -417,10 +420,12 @@ impl Worker {
                 let now = self.driver().clock().now_ns();
                 let spent = now.saturating_sub(*started_ns.get_or_insert(now));
                 if u128::from(spent) >= time_ns {
+                    is_slow = self.judge_pace(spent, run);
                     break;
                 }
             }
         }
+        self.was_slow.set(is_slow);
         self.counters().tasks_run.add(u64::from(run));
         self.tasks_since_poll.set(self.tasks_since_poll.get() + run);
     }
@@ -484,14 +489,17 @@ impl Worker {
         }
     }
 
-    /// Appends to the own deque. A task that woke itself while it ran is announced by nobody: its
-    /// poll is over, so nothing here waits for it.
+    /// Appends to the own deque. What user code makes ready is announced at once if it is much, for that code may go
+    /// on for long, or even wait for it; a task that woke itself while it ran is announced by nobody.
     pub(crate) fn push_movable(&self, task: Runnable, info: ScheduleInfo) {
         if self.is_closed() {
             return drop(task);
         }
         self.deque.push(task);
-        if self.in_user_code.get() && !info.woken_while_running {
+        if self.in_user_code.get()
+            && !info.woken_while_running
+            && self.is_worth_help(self.remote(), self.deque.len())
+        {
             self.notify_thieves();
         }
     }

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread::{self, ThreadId};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use garland::{LocalLoop, LoopHandle, Runtime, sleep, spawn, yield_now};
 
@@ -60,6 +60,39 @@ fn tasks_spawned_on_one_loop_run_on_both() {
     });
     assert_eq!(threads.len(), 2);
     assert!(end(runtime).total(|one| one.tasks_stolen) > 0);
+}
+
+/// What takes long is seen from the clock, not from what steps have usually taken here.
+#[test]
+fn a_loop_of_short_steps_is_helped_as_soon_as_its_steps_are_long() {
+    const STEP: Duration = Duration::from_micros(200);
+    let runtime = lent(2);
+    let threads = Threads::default();
+    let noted = threads.clone();
+    run(&runtime, async {
+        let short = spawn(async {
+            for _ in 0..100_000 {
+                yield_now().await;
+            }
+        });
+        short.await.expect("did not panic");
+        let tasks: Vec<_> = (0..100)
+            .map(|_| {
+                let threads = noted.clone();
+                spawn(async move {
+                    threads.note();
+                    let begin = Instant::now();
+                    while begin.elapsed() < STEP {}
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.expect("did not panic");
+        }
+    });
+    assert_eq!(threads.len(), 2);
+    let stolen = end(runtime).total(|one| one.tasks_stolen);
+    assert!(stolen >= 20, "{stolen} of a hundred");
 }
 
 #[test]
