@@ -145,7 +145,8 @@ impl Worker {
     /// anything that is in the kernel still. To fetch that too while they wait makes the queue ever longer, and what
     /// a request has touched when it was fetched has left the caches when it is run.
     pub(super) fn has_enough_to_do(&self) -> bool {
-        !self.deque.is_empty()
+        let has_movable = !self.deque.is_empty() || !self.shared().injector.is_empty();
+        has_movable
             && self.ready.borrow().is_empty()
             && self.tasks_since_poll.get() < self.shared().config.budget.tasks
             && self.remote().step_time.is_short()
