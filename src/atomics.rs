@@ -19,7 +19,7 @@
 )]
 pub(crate) use std::sync::{
     Arc, Mutex, MutexGuard,
-    atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
+    atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
 };
 
 #[cfg(garland_loom)]
@@ -29,7 +29,7 @@ pub(crate) use loom::sync::{
 };
 
 #[cfg(garland_loom)]
-pub(crate) use stepwise::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize};
+pub(crate) use stepwise::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 
 /// A flag of std's in both builds: no model has signals, and their handlers know no other.
 pub(crate) use std::sync::atomic::AtomicBool as SignalFlag;
@@ -134,7 +134,6 @@ mod stepwise {
     use crate::atomics::Ordering;
 
     pub(crate) type AtomicBool = Stepwise<atomic::AtomicBool>;
-    pub(crate) type AtomicU8 = Stepwise<atomic::AtomicU8>;
     pub(crate) type AtomicU32 = Stepwise<atomic::AtomicU32>;
     pub(crate) type AtomicU64 = Stepwise<atomic::AtomicU64>;
     pub(crate) type AtomicUsize = Stepwise<atomic::AtomicUsize>;

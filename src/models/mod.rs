@@ -50,7 +50,7 @@ mod m4_generation;
 mod m5_alarm;
 mod m5_stolen_timer;
 mod m6_watch;
-mod m7_task_word;
+mod m7_cancel;
 mod m8_shutdown;
 // M9 is the mutants of all the others.
 mod m10_host;

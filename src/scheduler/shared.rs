@@ -33,8 +33,8 @@ use crate::scheduler::watch::Watch;
 use crate::scheduler::worker::Worker;
 use crate::task::info::{Origin, TaskInfo, TaskKey};
 use crate::task::join::JoinHandle;
-use crate::task::members::{Kind, Members};
-use crate::task::{Ended, Membership, Runnable, TaskId, Witness};
+use crate::task::members::{CancelsSeen, Kind, Members};
+use crate::task::{Ended, Listed, Membership, Registry, Runnable, TaskId, Witness};
 
 /// Which loop of a runtime: 0 is the one that can be lent a thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -228,7 +228,7 @@ impl Home {
     {
         let home = Arc::clone(self);
         let schedule = move |task, info| home.schedule_movable(task, info);
-        let make = |member, key| crate::task::movable(future, member, key, schedule);
+        let make = |member, listed| crate::task::movable(future, member, listed, schedule);
         self.admit(Kind::Movable, origin, make, Runnable::schedule)
     }
 
@@ -249,7 +249,7 @@ impl Home {
             make: Some(make),
             future: None,
         };
-        let make = |member, key| crate::task::movable(future, member, key, schedule);
+        let make = |member, listed| crate::task::movable(future, member, listed, schedule);
         self.admit(Kind::Bound, origin, make, Runnable::schedule)
     }
 
@@ -268,7 +268,7 @@ impl Home {
     {
         let home = Arc::clone(self);
         let schedule = move |task, _| home.schedule_bound(task);
-        let make = |member, key| crate::task::bound(future, member, key, schedule);
+        let make = |member, listed| crate::task::bound(future, member, listed, schedule);
         self.admit(Kind::Bound, origin, make, |task| {
             worker.push_ready(Handle::Task(task))
         })
@@ -278,7 +278,7 @@ impl Home {
         self: &Arc<Self>,
         kind: Kind,
         origin: Origin,
-        make: impl FnOnce(Member, TaskKey) -> (Runnable, JoinHandle<T>),
+        make: impl FnOnce(Member, Listed) -> (Runnable, JoinHandle<T>),
         start: impl FnOnce(Runnable),
     ) -> JoinHandle<T> {
         let loops = self.shared.loops.len() as u64;
@@ -291,7 +291,8 @@ impl Home {
                 home: Arc::clone(self),
                 key,
             };
-            let (task, handle) = make(member, key);
+            let registry: Arc<dyn Registry> = Arc::<Home>::clone(self);
+            let (task, handle) = make(member, (key, registry));
             let info = TaskInfo { key, origin };
             (task.waker(), info, (task, handle))
         });
@@ -321,6 +322,18 @@ impl Home {
     }
 }
 
+impl Registry for Home {
+    fn members(&self) -> &Members {
+        &self.remote().members
+    }
+
+    fn is_current(&self, task: TaskKey) -> bool {
+        context::with_current(|worker| {
+            worker.is_some_and(|w| w.is_of(&self.shared) && w.is_in_step_of(task))
+        })
+    }
+}
+
 /// A task's place among the members of its loop.
 #[derive(Debug)]
 struct Member {
@@ -328,9 +341,23 @@ struct Member {
     key: TaskKey,
 }
 
+impl Member {
+    fn members(&self) -> &Members {
+        &self.home.remote().members
+    }
+}
+
 impl Membership for Member {
+    fn is_cancelled(&self, seen: &mut CancelsSeen) -> bool {
+        self.members().is_cancelled(self.key, seen)
+    }
+
+    fn finish(&self) -> bool {
+        self.members().finish(self.key)
+    }
+
     fn leave(self, how: Ended) {
-        self.home.remote().members.leave(self.key.place, how);
+        self.members().leave(self.key, how);
     }
 
     /// The loop that polls the task now; its home, if no loop does.

@@ -510,6 +510,11 @@ impl Worker {
         self.shared().info_of(self.current_task.get()?)
     }
 
+    /// Whether the step that runs just now is one of that task.
+    pub(crate) fn is_in_step_of(&self, task: TaskKey) -> bool {
+        self.current_task.get() == Some(task)
+    }
+
     pub(crate) fn stop(&self) {
         self.stopping.set(true);
         if self.stage.get() == Stage::Resting {

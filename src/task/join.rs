@@ -8,13 +8,13 @@ use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use async_task::FallibleTask;
 
 use crate::task::info::TaskKey;
-use crate::task::word::{CancelRequest, TaskWord};
-use crate::task::{Witness, drop_payload};
+use crate::task::members::CancelRequest;
+use crate::task::{Registry, Witness, drop_payload};
 
 /// What a panic carries.
 pub(crate) type Panic = Box<dyn Any + Send>;
@@ -179,8 +179,8 @@ impl<T> Live<T> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<T>> {
         let Poll::Ready(ended) = Pin::new(&mut self.task).poll(cx) else {
             // It would wait for ever, and its runtime with it.
-            let by_itself = cx.waker().will_wake(&self.cancel.waker);
-            assert!(!by_itself, "{} cannot await itself", self.cancel.id);
+            let by_itself = self.cancel.registry.is_current(self.cancel.task);
+            assert!(!by_itself, "{} cannot await itself", self.cancel.id());
             return Poll::Pending;
         };
         // None: dropped while it waited in a queue, by the end of its runtime.
@@ -190,15 +190,14 @@ impl<T> Live<T> {
 
 impl<T> JoinHandle<T> {
     pub(crate) fn new(
-        id: TaskId,
-        task: async_task::Task<Outcome<T>, TaskKey>,
-        word: Arc<TaskWord>,
-        waker: Waker,
+        live: async_task::Task<Outcome<T>, TaskKey>,
+        task: TaskKey,
+        registry: Arc<dyn Registry>,
     ) -> Self {
         JoinHandle {
             inner: Inner::Live(Live {
-                task: task.fallible(),
-                cancel: CancelHandle { id, word, waker },
+                task: live.fallible(),
+                cancel: CancelHandle { task, registry },
             }),
         }
     }
@@ -215,7 +214,7 @@ impl<T> JoinHandle<T> {
     ///
     /// Returns true if the task was live: its handle then yields [`JoinError::Cancelled`] once the
     /// future is gone, even if its body should complete in the step that runs just now; only a panic
-    /// on the way is not kept back. False: it has ended by itself, and nothing changes.
+    /// on the way is not kept back. False: it has ended, and nothing changes.
     pub fn cancel(&self) -> bool {
         match &self.inner {
             Inner::Live(live) => live.cancel.cancel(),
@@ -236,7 +235,7 @@ impl<T> JoinHandle<T> {
     pub(crate) fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         if let Inner::Live(live) = &mut self.inner {
             let result = std::task::ready!(live.poll(cx));
-            self.inner = Inner::Ended(Some(live.cancel.id), result);
+            self.inner = Inner::Ended(Some(live.cancel.id()), result);
         }
         match &self.inner {
             Inner::Ended(_, result) => Poll::Ready(result.has_panicked()),
@@ -278,7 +277,7 @@ impl<T> JoinHandle<T> {
     /// The task's name; `None` if a closed runtime refused it, or if its result was taken.
     pub fn id(&self) -> Option<TaskId> {
         match &self.inner {
-            Inner::Live(live) => Some(live.cancel.id),
+            Inner::Live(live) => Some(live.cancel.id()),
             Inner::Ended(id, _) => *id,
             Inner::Taken => None,
         }
@@ -323,21 +322,20 @@ impl<T> fmt::Debug for JoinHandle<T> {
 
 /// Leave to cancel one task. Clones are leave to cancel the same one; dropping it does nothing.
 ///
-/// It keeps the memory of the task's state alive, not the task.
+/// It keeps neither the task alive nor its memory.
 #[derive(Clone)]
 pub struct CancelHandle {
-    id: TaskId,
-    word: Arc<TaskWord>,
-    /// Queues the task for the step in which its future is dropped.
-    waker: Waker,
+    task: TaskKey,
+    registry: Arc<dyn Registry>,
 }
 
 impl CancelHandle {
     /// As [`JoinHandle::cancel`].
     pub fn cancel(&self) -> bool {
-        match self.word.request_cancel() {
-            CancelRequest::First => {
-                self.waker.wake_by_ref();
+        match self.registry.members().request_cancel(self.task) {
+            // Queued for the step in which its future is dropped.
+            CancelRequest::First(waker) => {
+                waker.wake();
                 true
             }
             CancelRequest::Again => true,
@@ -347,19 +345,19 @@ impl CancelHandle {
 
     /// True if the task has ended, in whatever way.
     pub fn is_finished(&self) -> bool {
-        self.word.is_done()
+        !self.registry.members().is_live(self.task)
     }
 
     /// The task it cancels.
     pub fn id(&self) -> TaskId {
-        self.id
+        self.task.id
     }
 }
 
 impl fmt::Debug for CancelHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CancelHandle")
-            .field("id", &self.id)
+            .field("id", &self.id())
             .field("finished", &self.is_finished())
             .finish_non_exhaustive()
     }

@@ -1,13 +1,46 @@
-//! The live tasks that were spawned on one loop.
+//! The live tasks that were spawned on one loop, and how each of them ends: with its output, or cancelled.
 //!
 //! A task that waits for something outside is in no queue: only its waker leads to it. The list keeps
-//! one waker for each, so that shutting down can end them all. It is also the ledger's count.
+//! one waker for each, so that shutting down can end them all, and so that a task can be cancelled. It is also the
+//! ledger's count.
+//!
+//! async-task decides *when* a task runs and who holds its memory; it has no say in whether a cancel that
+//! crosses the last step comes in time. The lock of the list has: a task leaves it with its output, or has been asked to
+//! end before.
+//!
+//! ```text
+//!           request_cancel: First              finish: false, leave
+//!   live ───────────────────────▶ cancelling ───────────────────────▶ gone (cancelled)
+//!    └── finish: true ──▶ gone (finished)
+//! ```
+//!
+//! # The protocol
+//!
+//! **Cancel**, by any thread
+//! - C1 [`Members::request_cancel`]: under the lock the member is marked, then the cancels of this list are counted
+//! - C2 if it was [`CancelRequest::First`]: wake the task, so that a loop comes to drop it
+//!
+//! **Step**, by the worker that runs the task
+//! - R1 [`Members::is_cancelled`]: drop the future instead of polling it. It locks only if a cancel was counted since the
+//!   same task last looked
+//! - R2 poll; `Ready`: [`Members::finish`] says whether the output is the task's result
+//!
+//! # What holds
+//!
+//! - Exactly one of `finish` = true and "some `request_cancel` was not [`CancelRequest::TooLate`]" becomes true: both
+//!   are decided under one lock.
+//! - A cancel is never slept through: if R1 misses it, the wake of C2 comes after the start of that step and
+//!   leads to one more (I2). That one sees the count of C1, which came before the wake; and whoever has seen that count
+//!   has locked after it, and found the mark.
+//!
+//! The model is `models/m7_cancel.rs`.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::task::Waker;
 
 use slab::Slab;
 
+use crate::atomics::{AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::task::info::{TaskInfo, TaskKey};
 use crate::task::{Ended, TaskId};
 
@@ -15,6 +48,25 @@ use crate::task::{Ended, TaskId};
 #[derive(Debug, Default)]
 pub(crate) struct Members {
     list: Mutex<List>,
+    /// How many were asked to end. Raised by who asks, after the mark; looked at before each step of each member. Release,
+    /// and Acquire: who sees the count finds the mark.
+    cancels: AtomicU64,
+}
+
+/// Up to which cancel a task has looked whether it was meant.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CancelsSeen(u64);
+
+/// What became of a request to cancel a task.
+#[derive(Debug)]
+#[must_use = "the first request must wake the task"]
+pub(crate) enum CancelRequest {
+    /// The task was live; its handle will yield `Cancelled`. The caller must wake the task so that a loop drops it.
+    First(Waker),
+    /// It was asked before, and has not ended yet. Nothing to do.
+    Again,
+    /// It has ended.
+    TooLate,
 }
 
 #[derive(Debug, Default)]
@@ -28,6 +80,12 @@ struct List {
 }
 
 impl List {
+    /// A member, unless it has ended; its place may be another one's by then.
+    fn get_mut(&mut self, task: TaskKey) -> Option<&mut Entry> {
+        let entry = self.members.get_mut(task.place)?;
+        (entry.info.key == task).then_some(entry)
+    }
+
     fn wakers(&self) -> Vec<Waker> {
         let members = self.members.iter();
         members.map(|(_, entry)| entry.waker.clone()).collect()
@@ -39,6 +97,7 @@ struct Entry {
     waker: Waker,
     info: TaskInfo,
     kind: Kind,
+    is_cancelled: bool,
 }
 
 /// Who may run and drop a task.
@@ -86,24 +145,71 @@ impl Members {
         let vacant = list.members.vacant_entry();
         let key = vacant.key();
         let (waker, info, made) = make(Place { key, number });
-        vacant.insert(Entry { waker, info, kind });
+        vacant.insert(Entry {
+            waker,
+            info,
+            kind,
+            is_cancelled: false,
+        });
         list.ledger.joined = number;
         list.bound += usize::from(kind == Kind::Bound);
         Some(made)
     }
 
-    pub(crate) fn leave(&self, key: usize, how: Ended) {
+    /// Asks a member to end (C1).
+    pub(crate) fn request_cancel(&self, task: TaskKey) -> CancelRequest {
         let mut list = self.lock();
-        match how {
-            Ended::Finished => list.ledger.finished += 1,
-            Ended::Cancelled => list.ledger.cancelled += 1,
-            Ended::Panicked => list.ledger.panicked += 1,
+        let Some(entry) = list.get_mut(task) else {
+            return CancelRequest::TooLate;
+        };
+        if std::mem::replace(&mut entry.is_cancelled, true) {
+            return CancelRequest::Again;
         }
-        let entry = list.members.remove(key);
-        list.bound -= usize::from(entry.kind == Kind::Bound);
+        let waker = entry.waker.clone();
         drop(list);
-        // Its drop may free the task: not under the lock.
-        drop(entry);
+        // Release: partner is is_cancelled.
+        self.cancels.fetch_add(1, Ordering::Release);
+        CancelRequest::First(waker)
+    }
+
+    /// Before each step of a member: whether it is to end (R1).
+    #[inline]
+    pub(crate) fn is_cancelled(&self, task: TaskKey, seen: &mut CancelsSeen) -> bool {
+        // Acquire: partner is request_cancel.
+        let cancels = self.cancels.load(Ordering::Acquire);
+        if cancels == seen.0 {
+            return false;
+        }
+        // Not what is counted by the time it has looked: a mark that comes meanwhile would be missed for good.
+        *seen = CancelsSeen(cancels);
+        self.is_marked(task)
+    }
+
+    /// Once for each of the cancels that others were asked.
+    #[cold]
+    fn is_marked(&self, task: TaskKey) -> bool {
+        let mut list = self.lock();
+        list.get_mut(task).is_some_and(|entry| entry.is_cancelled)
+    }
+
+    /// By a member whose future has returned its output (R2). True: that is the result, and it has left the list. False: a
+    /// cancel came first, the output is to be dropped before it leaves.
+    #[must_use = "an output after a cancel must be dropped"]
+    pub(crate) fn finish(&self, task: TaskKey) -> bool {
+        let list = self.lock();
+        let is_live = list
+            .members
+            .get(task.place)
+            .is_some_and(|entry| !entry.is_cancelled);
+        if is_live {
+            remove(list, task.place, Ended::Finished);
+        }
+        is_live
+    }
+
+    /// By a member whose future is gone, without an output that counts.
+    pub(crate) fn leave(&self, task: TaskKey, how: Ended) {
+        remove(self.lock(), task.place, how);
     }
 
     /// Refuses new members and returns the wakers of those there are.
@@ -129,10 +235,14 @@ impl Members {
     }
 
     /// What is known of a member; `None` if it has ended.
-    pub(crate) fn info(&self, key: TaskKey) -> Option<TaskInfo> {
-        let list = self.lock();
-        let info = &list.members.get(key.place)?.info;
-        (info.key == key).then(|| info.clone())
+    pub(crate) fn info(&self, task: TaskKey) -> Option<TaskInfo> {
+        let mut list = self.lock();
+        list.get_mut(task).map(|entry| entry.info.clone())
+    }
+
+    /// Whether it has not ended yet. Who sees that it has sees all that it did.
+    pub(crate) fn is_live(&self, task: TaskKey) -> bool {
+        self.lock().get_mut(task).is_some()
     }
 
     /// As [`info`](Members::info); looks through all of them.
@@ -161,4 +271,17 @@ impl Members {
     fn lock(&self) -> MutexGuard<'_, List> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn remove(mut list: MutexGuard<'_, List>, place: usize, how: Ended) {
+    match how {
+        Ended::Finished => list.ledger.finished += 1,
+        Ended::Cancelled => list.ledger.cancelled += 1,
+        Ended::Panicked => list.ledger.panicked += 1,
+    }
+    let entry = list.members.remove(place);
+    list.bound -= usize::from(entry.kind == Kind::Bound);
+    drop(list);
+    // Its drop may free the task: not under the lock.
+    drop(entry);
 }

@@ -3,7 +3,7 @@
 //! A task is an `async-task` allocation: the future, its state, its output and its [`TaskKey`] in one
 //! piece. This module adds what a server needs around it: panics are caught and become the task's
 //! result, cancellation drops the future on a loop in a later step, and every task is a member of a
-//! [`Members`](members::Members) list, so that shutting down reaches those that nothing wakes any more.
+//! [`Members`] list, so that shutting down reaches those that nothing wakes any more.
 //!
 //! ```text
 //!   spawn ──> queued ──run──> polled ──Pending──> waiting ──wake──> queued ...
@@ -15,7 +15,7 @@
 //!
 //! However it ends, its [`Body`] gives up its membership exactly once, and before the handle resolves:
 //! who has joined every task finds the ledger (I10) at zero. Created = finished + cancelled +
-//! panicked + live.
+//! panicked + live. The list of members also decides between a last step and a cancel that crosses it.
 //!
 //! That a task is polled by one thread at a time, and once more for a wake-up during a poll (I2), is
 //! async-task's promise.
@@ -25,7 +25,6 @@
 pub(crate) mod info;
 pub(crate) mod join;
 pub(crate) mod members;
-pub(crate) mod word;
 pub(crate) mod yield_now;
 
 use std::future::Future;
@@ -39,7 +38,7 @@ use pin_project_lite::pin_project;
 
 use crate::task::info::TaskKey;
 use crate::task::join::{Failed, JoinHandle, Outcome, Panic};
-use crate::task::word::TaskWord;
+use crate::task::members::{CancelsSeen, Members};
 
 pub(crate) use crate::task::join::TaskId;
 
@@ -57,19 +56,33 @@ pub(crate) enum Ended {
 
 /// A task's place in a list; given back when it ends.
 pub(crate) trait Membership {
+    /// Before a step: whether a cancel has come.
+    fn is_cancelled(&self, seen: &mut CancelsSeen) -> bool;
+    /// The future has returned its output. True: the place is given back. False: a cancel came first.
+    fn finish(&self) -> bool;
     fn leave(self, how: Ended);
     /// Who will hear of a panic of the step that runs now, if nobody takes the task's result.
     fn witness(&self) -> Witness;
 }
 
+/// What the handle of a task asks of the loop that lists it.
+pub(crate) trait Registry: Send + Sync {
+    fn members(&self) -> &Members;
+    /// Whether this thread is in a step of that task.
+    fn is_current(&self, task: TaskKey) -> bool;
+}
+
 /// Told of a panic that nobody else will see. Must not panic: destructors call it.
 pub(crate) type Witness = Box<dyn FnOnce(Panic) + Send>;
+
+/// What a task is known by, and where.
+pub(crate) type Listed = (TaskKey, Arc<dyn Registry>);
 
 /// Makes a task whose steps may run on any loop.
 pub(crate) fn movable<F, G, S>(
     future: F,
     membership: G,
-    key: TaskKey,
+    (key, registry): Listed,
     schedule: S,
 ) -> (Runnable, JoinHandle<F::Output>)
 where
@@ -78,11 +91,11 @@ where
     G: Membership + Send + 'static,
     S: Fn(Runnable, ScheduleInfo) + Send + Sync + 'static,
 {
-    let (body, word) = Body::new(future, membership);
+    let body = Body::new(future, membership);
     let (runnable, task) = Builder::new()
         .metadata(key)
         .spawn(move |_| body, WithInfo(schedule));
-    let handle = JoinHandle::new(key.id, task, word, runnable.waker());
+    let handle = JoinHandle::new(task, key, registry);
     (runnable, handle)
 }
 
@@ -90,7 +103,7 @@ where
 pub(crate) fn bound<F, G, S>(
     future: F,
     membership: G,
-    key: TaskKey,
+    (key, registry): Listed,
     schedule: S,
 ) -> (Runnable, JoinHandle<F::Output>)
 where
@@ -99,11 +112,11 @@ where
     G: Membership + 'static,
     S: Fn(Runnable, ScheduleInfo) + Send + Sync + 'static,
 {
-    let (body, word) = Body::new(future, membership);
+    let body = Body::new(future, membership);
     let (runnable, task) = Builder::new()
         .metadata(key)
         .spawn_local(move |_| body, WithInfo(schedule));
-    let handle = JoinHandle::new(key.id, task, word, runnable.waker());
+    let handle = JoinHandle::new(task, key, registry);
     (runnable, handle)
 }
 
@@ -112,10 +125,10 @@ pin_project! {
     // In this order: what each step looks at stands beside async-task's own, not behind the buffers of the future.
     #[repr(C)]
     struct Body<F, G: Membership> {
-        word: Arc<TaskWord>,
+        membership: Option<G>,
+        cancels: CancelsSeen,
         #[pin]
         future: Option<F>,
-        membership: Option<G>,
     }
 
     impl<F, G: Membership> PinnedDrop for Body<F, G> {
@@ -127,7 +140,6 @@ pin_project! {
             // Dropped while it waited: cancelled. A panic of its destructor ends here, or the
             // handle would never hear of the end.
             let dropped = catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
-            this.word.body_dropped();
             match dropped {
                 Ok(()) => membership.leave(Ended::Cancelled),
                 Err(payload) => {
@@ -141,14 +153,12 @@ pin_project! {
 }
 
 impl<F, G: Membership> Body<F, G> {
-    fn new(future: F, membership: G) -> (Self, Arc<TaskWord>) {
-        let word = Arc::new(TaskWord::new());
-        let body = Body {
-            future: Some(future),
+    fn new(future: F, membership: G) -> Self {
+        Body {
             membership: Some(membership),
-            word: Arc::clone(&word),
-        };
-        (body, word)
+            cancels: CancelsSeen::default(),
+            future: Some(future),
+        }
     }
 }
 
@@ -157,10 +167,11 @@ impl<F: Future, G: Membership> Future for Body<F, G> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        let membership = this.membership.as_ref();
+        let membership = membership.expect("a finished task is not polled");
         let step = catch_unwind(AssertUnwindSafe(|| {
-            if this.word.cancel_requested() {
+            if membership.is_cancelled(this.cancels) {
                 this.future.set(None);
-                this.word.body_dropped();
                 return Poll::Ready(Err(Failed::Cancelled));
             }
             let future = this.future.as_mut().as_pin_mut();
@@ -168,7 +179,7 @@ impl<F: Future, G: Membership> Future for Body<F, G> {
             let output = std::task::ready!(future.poll(cx));
             // Dropped here and not by async-task, so that a panic of its destructor is the task's.
             this.future.set(None);
-            if this.word.finish() {
+            if membership.finish() {
                 Poll::Ready(Ok(output))
             } else {
                 drop(output);
@@ -179,11 +190,7 @@ impl<F: Future, G: Membership> Future for Body<F, G> {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(result)) => result,
             Err(payload) => {
-                // The panic is the result, even if a cancel came first: it is not kept from whoever
-                // asks. Without one a later cancel is told that it comes too late.
-                let _too_late_for_a_cancel: bool = this.word.finish();
-                let membership = this.membership.as_ref();
-                let membership = membership.expect("a finished task is not polled");
+                // The panic is the result, even if a cancel came first: it is not kept from whoever asks.
                 // What is left of the future goes here: async-task aborts where a destructor panics.
                 let dropped = catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
                 if let Err(second) = dropped {
@@ -193,11 +200,12 @@ impl<F: Future, G: Membership> Future for Body<F, G> {
             }
         };
         let how = match &result {
-            Ok(_) => Ended::Finished,
-            Err(Failed::Cancelled) => Ended::Cancelled,
-            Err(Failed::Panicked(..)) => Ended::Panicked,
+            Ok(_) => None,
+            Err(Failed::Cancelled) => Some(Ended::Cancelled),
+            Err(Failed::Panicked(..)) => Some(Ended::Panicked),
         };
-        if let Some(membership) = this.membership.take() {
+        // Finished: it has left already.
+        if let (Some(membership), Some(how)) = (this.membership.take(), how) {
             membership.leave(how);
         }
         Poll::Ready(Outcome::new(result))
