@@ -20,7 +20,9 @@ use crate::driver::slots::{Slot, Source, SourceKey, Target};
 use crate::driver::{Driver, WatchWrites};
 
 /// A socket with its slot.
+// In this order: what each operation needs, source and socket, stands together.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Registration<S: AsFd> {
     // First: a socket is deregistered before it is closed.
     place: Mutex<Place>,
