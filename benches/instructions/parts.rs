@@ -66,8 +66,8 @@ async fn spawn_and_join(batch: usize, batches: usize) {
 
 // A task from `spawn` to its result.
 #[library_benchmark]
-#[bench::one_by_one(args = (runtime(), 1), config = at_most(2_350_000))]
-#[bench::in_batches(args = (runtime(), BATCH), config = at_most(1_770_000))]
+#[bench::one_by_one(args = (runtime(), 1), config = at_most(2_190_000))]
+#[bench::in_batches(args = (runtime(), BATCH), config = at_most(1_425_000))]
 fn spawn(runtime: Runtime, batch: usize) -> Runtime {
     count(runtime, spawn_and_join(batch, TIMES / batch))
 }
