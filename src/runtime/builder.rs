@@ -226,10 +226,7 @@ impl Assembly {
     }
 
     fn home(&self, id: usize) -> Arc<Home> {
-        Arc::new(Home {
-            shared: Arc::clone(&self.shared),
-            id,
-        })
+        Arc::new(Home::new(&self.shared, id))
     }
 
     fn take_seat(&mut self, id: usize) -> (LocalDeque, Option<CoreId>) {

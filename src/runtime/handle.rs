@@ -58,10 +58,7 @@ impl LoopHandle {
     /// If there is no such loop: `id` must be below [`loops`](LoopHandle::loops).
     pub fn on(&self, id: usize) -> LoopHandle {
         assert!(id < self.loops(), "loop {id} of {}", self.loops());
-        LoopHandle::new(Arc::new(Home {
-            shared: Arc::clone(&self.home.shared),
-            id,
-        }))
+        LoopHandle::new(Arc::new(Home::new(&self.home.shared, id)))
     }
 
     /// Whether this loop was shut down. True forever then; false may change at any time.

@@ -131,10 +131,7 @@ impl Shutdown {
         self.shared.offload.close();
         self.gate.request();
         for id in 0..self.shared.loops.len() {
-            let home = Home {
-                shared: Arc::clone(&self.shared),
-                id,
-            };
+            let home = Home::new(&self.shared, id);
             // A loop that is closed already needs no telling.
             drop(home.send(Message::Stop));
         }

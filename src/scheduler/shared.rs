@@ -195,11 +195,21 @@ impl Shared {
 pub(crate) struct Home {
     pub(crate) shared: Arc<Shared>,
     pub(crate) id: usize,
+    /// That of this loop, at hand: each step of a task asks it.
+    remote: Arc<Remote>,
 }
 
 impl Home {
-    pub(crate) fn remote(&self) -> &Remote {
-        &self.shared.loops[self.id]
+    pub(crate) fn new(shared: &Arc<Shared>, id: usize) -> Self {
+        Home {
+            remote: Arc::clone(&shared.loops[id]),
+            shared: Arc::clone(shared),
+            id,
+        }
+    }
+
+    pub(crate) fn remote(&self) -> &Arc<Remote> {
+        &self.remote
     }
 
     pub(crate) fn now(&self) -> Instant {

@@ -104,7 +104,7 @@ impl Worker {
         let seed = home.shared.config.seed ^ home.id as u64;
         let debug = home.shared.config.debug;
         let worker = Rc::new(Worker {
-            remote: Arc::clone(&home.shared.loops[home.id]),
+            remote: Arc::clone(home.remote()),
             home,
             deque,
             ready: RefCell::default(),
