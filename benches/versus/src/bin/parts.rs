@@ -6,7 +6,7 @@
 use std::env;
 use std::process::Command;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::Parser;
 use garland_versus::machine::Machine;
 use garland_versus::parties::{Garland, Name, Tokio};
@@ -21,7 +21,7 @@ struct Options {
     #[arg(value_enum)]
     questions: Vec<Question>,
     /// How often everything is asked; ratios are taken within a round
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 9)]
     rounds: usize,
     /// With how many workers, a CPU for each
     #[arg(long, value_delimiter = ',', default_values_t = [1, 2])]
@@ -52,11 +52,11 @@ fn main() -> anyhow::Result<()> {
         options.runtimes = Name::ALL.to_vec();
     }
     if let Some(runtime) = options.only {
-        for question in options.questions {
-            for &workers in &options.workers {
-                show(&ask(runtime, question, workers)?.to_string());
-            }
-        }
+        // One figure: the next would find this process pinned.
+        let (&[question], &[workers]) = (&options.questions[..], &options.workers[..]) else {
+            bail!("--only asks one question, with one number of --workers");
+        };
+        show(&ask(runtime, question, workers)?.to_string());
         return Ok(());
     }
     show(&format!("{}\n", Machine::here()));
@@ -117,7 +117,7 @@ fn ask(runtime: Name, question: Question, workers: usize) -> anyhow::Result<f64>
         #[cfg(feature = "peers")]
         Name::Smol => question.ask::<garland_versus::parties::Smol>(workers),
         #[cfg(not(feature = "peers"))]
-        Name::Smol => anyhow::bail!("smol was not built: give cargo `--features peers`"),
+        Name::Smol => bail!("smol was not built: give cargo `--features peers`"),
     }
 }
 
