@@ -205,7 +205,7 @@ impl Driver {
         };
         let mut first = None;
         let mut deliver = self.delivery(note_local, wakers);
-        let events = selector.poll_now(Batch::Busy, |target, ready| {
+        let events = selector.poll_now(Batch::Rescue, |target, ready| {
             if let (None, Target::Source(key)) = (first, target) {
                 first = Some(key);
             }

@@ -32,13 +32,19 @@ pub(crate) enum Batch {
     /// Work is waiting: take few, another loop could still have the rest.
     Busy,
     Idle,
+    /// By another loop than the selector's.
+    Rescue,
 }
+
+/// Events that a rescuer takes at once: it holds a lock that the other loop will want.
+const RESCUE_EVENTS: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Selector {
     poll: Poll,
     busy: Events,
     idle: Events,
+    rescue: Events,
     timer: OwnedFd,
     /// When the timer descriptor fires; [`NEVER`] when it is not armed.
     armed_until: u64,
@@ -56,6 +62,7 @@ impl Selector {
             poll,
             busy: Events::with_capacity(budget.events_busy),
             idle: Events::with_capacity(budget.events_idle),
+            rescue: Events::with_capacity(RESCUE_EVENTS),
             timer,
             armed_until: NEVER,
         };
@@ -107,6 +114,7 @@ impl Selector {
         let events = match batch {
             Batch::Busy => &mut self.busy,
             Batch::Idle => &mut self.idle,
+            Batch::Rescue => &mut self.rescue,
         };
         match self.poll.poll(events, wait) {
             Ok(()) => {}
