@@ -24,7 +24,10 @@ use crate::{
 struct Task {
     members: Members,
     key: TaskKey,
+    cancels: CancelsSeen,
     state: Arc<State>,
+    /// Somebody was told that the cancel came in time.
+    told: AtomicBool,
 }
 
 /// What its waker leads to.
@@ -62,34 +65,39 @@ impl Task {
             bell: Notify::new(),
         });
         let members = Members::default();
-        let key = members.admit(Kind::Movable, |place| {
+        let admitted = members.admit(Kind::Movable, |place| {
             let key = TaskKey {
                 id: TaskId(place.number),
                 place: place.key,
             };
             let origin = Origin::from(Location::caller());
             let waker = Waker::from(Arc::clone(&state));
-            (waker, TaskInfo { key, origin }, key)
+            (waker, TaskInfo { key, origin }, (key, place.cancels))
         });
+        let (key, cancels) = admitted.expect("the list is open");
         Task {
             members,
-            key: key.expect("the list is open"),
+            key,
+            cancels,
             state,
+            told: AtomicBool::new(false),
         }
     }
 
     /// R1 and R2, until the task ends. The future returns its output at step number `ready_at`.
     fn run(&self, ready_at: usize, look: Look, finish: Finish) -> End {
         let mut steps = 0;
-        let mut seen = CancelsSeen::default();
+        let mut seen = self.cancels;
         loop {
             while !self.state.scheduled.swap(false, Ordering::AcqRel) {
                 self.state.bell.wait();
             }
+            let told = self.told.load(Ordering::Acquire);
             if look(self, &mut seen) {
                 self.members.leave(self.key, Ended::Cancelled);
                 return End::FutureDropped;
             }
+            assert!(!told, "no step begins after a cancel that came in time");
             steps += 1;
             if steps == ready_at {
                 if finish(self) {
@@ -152,6 +160,30 @@ fn two_cancels_against_the_last_step(cancel: Cancel, finish: Finish) {
     });
 }
 
+/// One of two cancels is told that the other came first, and wakes the task for another reason.
+fn a_second_cancel_and_a_wake() {
+    explore(|| {
+        let task = Arc::new(Task::scheduled());
+        let other = {
+            let task = Arc::clone(&task);
+            thread::spawn(move || cancel(&task))
+        };
+        let worker = {
+            let task = Arc::clone(&task);
+            thread::spawn(move || task.run(usize::MAX, look, finish))
+        };
+        let mine = cancel(&task);
+        if mine {
+            task.told.store(true, Ordering::Release);
+            Arc::clone(&task.state).wake();
+        }
+        let theirs = other.join().expect("the canceller does not panic");
+        assert!(mine || theirs, "one of them was first");
+        let end = worker.join().expect("the worker does not panic");
+        assert_eq!(end, End::FutureDropped);
+    });
+}
+
 /// A cancel against a future that waits for a wake that never comes.
 fn a_cancel_against_a_waiting_future(cancel: Cancel, look: Look) {
     explore(move || {
@@ -169,6 +201,11 @@ fn a_cancel_against_a_waiting_future(cancel: Cancel, look: Look) {
 #[test]
 fn every_task_ends_once_and_every_canceller_knows_how() {
     two_cancels_against_the_last_step(cancel, finish);
+}
+
+#[test]
+fn whoever_was_told_that_it_came_in_time_sees_no_more_steps() {
+    a_second_cancel_and_a_wake();
 }
 
 #[test]

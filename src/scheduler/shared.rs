@@ -33,8 +33,8 @@ use crate::scheduler::watch::Watch;
 use crate::scheduler::worker::Worker;
 use crate::task::info::{Origin, TaskInfo, TaskKey};
 use crate::task::join::JoinHandle;
-use crate::task::members::{CancelsSeen, Kind, Members};
-use crate::task::{Ended, Listed, Membership, Registry, Runnable, TaskId, Witness};
+use crate::task::members::{Kind, Members};
+use crate::task::{Listed, Membership, Registry, Runnable, TaskId, Witness};
 
 /// Which loop of a runtime: 0 is the one that can be lent a thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -208,7 +208,7 @@ impl Home {
         }
     }
 
-    pub(crate) fn remote(&self) -> &Arc<Remote> {
+    pub(crate) fn remote(&self) -> &Remote {
         &self.remote
     }
 
@@ -302,7 +302,12 @@ impl Home {
                 key,
             };
             let registry: Arc<dyn Registry> = Arc::<Home>::clone(self);
-            let (task, handle) = make(member, (key, registry));
+            let listed = Listed {
+                key,
+                cancels: place.cancels,
+                registry,
+            };
+            let (task, handle) = make(member, listed);
             let info = TaskInfo { key, origin };
             (task.waker(), info, (task, handle))
         });
@@ -351,23 +356,13 @@ struct Member {
     key: TaskKey,
 }
 
-impl Member {
+impl Membership for Member {
     fn members(&self) -> &Members {
         &self.home.remote().members
     }
-}
 
-impl Membership for Member {
-    fn is_cancelled(&self, seen: &mut CancelsSeen) -> bool {
-        self.members().is_cancelled(self.key, seen)
-    }
-
-    fn finish(&self) -> bool {
-        self.members().finish(self.key)
-    }
-
-    fn leave(self, how: Ended) {
-        self.members().leave(self.key, how);
+    fn task(&self) -> TaskKey {
+        self.key
     }
 
     /// The loop that polls the task now; its home, if no loop does.

@@ -179,7 +179,9 @@ impl<T> Live<T> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<T>> {
         let Poll::Ready(ended) = Pin::new(&mut self.task).poll(cx) else {
             // It would wait for ever, and its runtime with it.
-            let by_itself = self.cancel.registry.is_current(self.cancel.task);
+            let CancelHandle { task, registry } = &self.cancel;
+            let by_itself =
+                registry.is_current(*task) && registry.members().is_woken_by(*task, cx.waker());
             assert!(!by_itself, "{} cannot await itself", self.cancel.id());
             return Poll::Pending;
         };

@@ -11,13 +11,14 @@
 //! ```text
 //!           request_cancel: First              finish: false, leave
 //!   live ───────────────────────▶ cancelling ───────────────────────▶ gone (cancelled)
+//!    │ └── leave (dropped at shutdown, or a panic) ──▶ gone (cancelled, panicked)
 //!    └── finish: true ──▶ gone (finished)
 //! ```
 //!
 //! # The protocol
 //!
 //! **Cancel**, by any thread
-//! - C1 [`Members::request_cancel`]: under the lock the member is marked, then the cancels of this list are counted
+//! - C1 [`Members::request_cancel`]: under the lock the member is marked, and the cancels of this list are counted
 //! - C2 if it was [`CancelRequest::First`]: wake the task, so that a loop comes to drop it
 //!
 //! **Step**, by the worker that runs the task
@@ -27,34 +28,35 @@
 //!
 //! # What holds
 //!
-//! - Exactly one of `finish` = true and "some `request_cancel` was not [`CancelRequest::TooLate`]" becomes true: both
-//!   are decided under one lock.
+//! - At most one of `finish` = true and "some `request_cancel` was not [`CancelRequest::TooLate`]" becomes true: both
+//!   are decided under one lock. Neither, if a panic or the shutdown came first.
 //! - A cancel is never slept through: if R1 misses it, the wake of C2 comes after the start of that step and
-//!   leads to one more (I2). That one sees the count of C1, which came before the wake; and whoever has seen that count
-//!   has locked after it, and found the mark.
+//!   leads to one more (I2), which sees the count, for that came before the wake. Whoever sees the count locks
+//!   behind C1, and finds the mark: had it locked before, it would have read the count before it was raised.
 //!
 //! The model is `models/m7_cancel.rs`.
 
 use std::sync::PoisonError;
 use std::task::Waker;
 
+use crossbeam_utils::CachePadded;
 use slab::Slab;
 
 use crate::atomics::{AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::task::info::{TaskInfo, TaskKey};
 use crate::task::{Ended, TaskId};
 
-/// Wakers by member key. Touched by any thread: whoever spawns, and whoever runs the last step.
+/// Wakers by member key. Touched by any thread: whoever spawns, cancels or asks, and whoever runs the last step.
 #[derive(Debug, Default)]
 pub(crate) struct Members {
     list: Mutex<List>,
-    /// How many were asked to end. Raised by who asks, after the mark; looked at before each step of each member. Release,
-    /// and Acquire: who sees the count finds the mark.
-    cancels: AtomicU64,
+    /// How many were asked to end. Raised under the lock, by who asks; looked at without, before each step of each
+    /// member. Relaxed: the lock shows the mark. In a line of its own, for that changes seldom and the list at each spawn.
+    cancels: CachePadded<AtomicU64>,
 }
 
 /// Up to which cancel a task has looked whether it was meant.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CancelsSeen(u64);
 
 /// What became of a request to cancel a task.
@@ -124,6 +126,8 @@ pub(crate) struct Ledger {
 pub(crate) struct Place {
     pub(crate) key: usize,
     pub(crate) number: u64,
+    /// None of these is meant for it.
+    pub(crate) cancels: CancelsSeen,
 }
 
 impl Members {
@@ -144,7 +148,11 @@ impl Members {
         let number = list.ledger.joined + 1;
         let vacant = list.members.vacant_entry();
         let key = vacant.key();
-        let (waker, info, made) = make(Place { key, number });
+        let (waker, info, made) = make(Place {
+            key,
+            number,
+            cancels: CancelsSeen(self.cancels.load(Ordering::Relaxed)),
+        });
         vacant.insert(Entry {
             waker,
             info,
@@ -166,17 +174,14 @@ impl Members {
             return CancelRequest::Again;
         }
         let waker = entry.waker.clone();
-        drop(list);
-        // Release: partner is is_cancelled.
-        self.cancels.fetch_add(1, Ordering::Release);
+        self.cancels.fetch_add(1, Ordering::Relaxed);
         CancelRequest::First(waker)
     }
 
     /// Before each step of a member: whether it is to end (R1).
     #[inline]
     pub(crate) fn is_cancelled(&self, task: TaskKey, seen: &mut CancelsSeen) -> bool {
-        // Acquire: partner is request_cancel.
-        let cancels = self.cancels.load(Ordering::Acquire);
+        let cancels = self.cancels.load(Ordering::Relaxed);
         if cancels == seen.0 {
             return false;
         }
@@ -185,7 +190,7 @@ impl Members {
         self.is_marked(task)
     }
 
-    /// Once for each of the cancels that others were asked.
+    /// At most once for each cancel of another member.
     #[cold]
     fn is_marked(&self, task: TaskKey) -> bool {
         let mut list = self.lock();
@@ -196,11 +201,8 @@ impl Members {
     /// cancel came first, the output is to be dropped before it leaves.
     #[must_use = "an output after a cancel must be dropped"]
     pub(crate) fn finish(&self, task: TaskKey) -> bool {
-        let list = self.lock();
-        let is_live = list
-            .members
-            .get(task.place)
-            .is_some_and(|entry| !entry.is_cancelled);
+        let mut list = self.lock();
+        let is_live = list.get_mut(task).is_some_and(|entry| !entry.is_cancelled);
         if is_live {
             remove(list, task.place, Ended::Finished);
         }
@@ -238,6 +240,13 @@ impl Members {
     pub(crate) fn info(&self, task: TaskKey) -> Option<TaskInfo> {
         let mut list = self.lock();
         list.get_mut(task).map(|entry| entry.info.clone())
+    }
+
+    /// Whether `waker` is what wakes this member.
+    pub(crate) fn is_woken_by(&self, task: TaskKey, waker: &Waker) -> bool {
+        let mut list = self.lock();
+        list.get_mut(task)
+            .is_some_and(|entry| entry.waker.will_wake(waker))
     }
 
     /// Whether it has not ended yet. Who sees that it has sees all that it did.
@@ -284,4 +293,84 @@ fn remove(mut list: MutexGuard<'_, List>, place: usize, how: Ended) {
     drop(list);
     // Its drop may free the task: not under the lock.
     drop(entry);
+}
+
+#[cfg(all(test, not(garland_loom)))]
+mod tests {
+    use std::panic::Location;
+    use std::task::Waker;
+
+    use crate::task::info::{Origin, TaskInfo, TaskKey};
+    use crate::task::members::{CancelRequest, CancelsSeen, Kind, Members};
+    use crate::task::{Ended, TaskId};
+
+    fn admit(members: &Members) -> (TaskKey, CancelsSeen) {
+        let admitted = members.admit(Kind::Movable, |place| {
+            let key = TaskKey {
+                id: TaskId(place.number),
+                place: place.key,
+            };
+            let origin = Origin::from(Location::caller());
+            let info = TaskInfo { key, origin };
+            (Waker::noop().clone(), info, (key, place.cancels))
+        });
+        admitted.expect("the list is open")
+    }
+
+    #[test]
+    fn a_cancel_that_comes_first_takes_the_output_away() {
+        let members = Members::default();
+        let (task, mut seen) = admit(&members);
+        assert!(!members.is_cancelled(task, &mut seen));
+        let request = members.request_cancel(task);
+        assert!(matches!(request, CancelRequest::First(_)));
+        let request = members.request_cancel(task);
+        assert!(matches!(request, CancelRequest::Again));
+        assert!(members.is_live(task), "its future still exists");
+        assert!(members.is_cancelled(task, &mut seen));
+        assert!(!members.finish(task));
+        members.leave(task, Ended::Cancelled);
+        assert!(!members.is_live(task));
+        assert_eq!(members.ledger().cancelled, 1);
+    }
+
+    #[test]
+    fn a_cancel_after_the_end_is_too_late_and_is_not_the_next_tenants() {
+        let members = Members::default();
+        let (old, _) = admit(&members);
+        assert!(members.finish(old));
+        let (tenant, mut seen) = admit(&members);
+        assert_eq!(old.place, tenant.place);
+        let request = members.request_cancel(old);
+        assert!(matches!(request, CancelRequest::TooLate));
+        assert!(!members.is_cancelled(tenant, &mut seen));
+        assert!(members.finish(tenant));
+        assert_eq!(members.ledger().finished, 2);
+    }
+
+    #[test]
+    fn one_that_is_dropped_or_panics_ends_once_whoever_comes_later() {
+        let members = Members::default();
+        for how in [Ended::Cancelled, Ended::Panicked] {
+            let (task, _) = admit(&members);
+            members.leave(task, how);
+            let request = members.request_cancel(task);
+            assert!(matches!(request, CancelRequest::TooLate));
+        }
+        let ledger = members.ledger();
+        assert_eq!((ledger.cancelled, ledger.panicked, ledger.live), (1, 1, 0));
+    }
+
+    #[test]
+    fn a_cancel_of_another_is_looked_at_once() {
+        let members = Members::default();
+        let ((task, mut seen), (other, _)) = (admit(&members), admit(&members));
+        let request = members.request_cancel(other);
+        assert!(matches!(request, CancelRequest::First(_)));
+        let before = seen;
+        assert!(!members.is_cancelled(task, &mut seen));
+        assert_ne!(before, seen);
+        let (_, later) = admit(&members);
+        assert_eq!(later, seen, "a new one has nothing to look at");
+    }
 }

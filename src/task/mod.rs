@@ -56,11 +56,8 @@ pub(crate) enum Ended {
 
 /// A task's place in a list; given back when it ends.
 pub(crate) trait Membership {
-    /// Before a step: whether a cancel has come.
-    fn is_cancelled(&self, seen: &mut CancelsSeen) -> bool;
-    /// The future has returned its output. True: the place is given back. False: a cancel came first.
-    fn finish(&self) -> bool;
-    fn leave(self, how: Ended);
+    fn members(&self) -> &Members;
+    fn task(&self) -> TaskKey;
     /// Who will hear of a panic of the step that runs now, if nobody takes the task's result.
     fn witness(&self) -> Witness;
 }
@@ -68,7 +65,7 @@ pub(crate) trait Membership {
 /// What the handle of a task asks of the loop that lists it.
 pub(crate) trait Registry: Send + Sync {
     fn members(&self) -> &Members;
-    /// Whether this thread is in a step of that task.
+    /// Whether this thread is in a step of `task`.
     fn is_current(&self, task: TaskKey) -> bool;
 }
 
@@ -76,13 +73,17 @@ pub(crate) trait Registry: Send + Sync {
 pub(crate) type Witness = Box<dyn FnOnce(Panic) + Send>;
 
 /// What a task is known by, and where.
-pub(crate) type Listed = (TaskKey, Arc<dyn Registry>);
+pub(crate) struct Listed {
+    pub(crate) key: TaskKey,
+    pub(crate) cancels: CancelsSeen,
+    pub(crate) registry: Arc<dyn Registry>,
+}
 
 /// Makes a task whose steps may run on any loop.
 pub(crate) fn movable<F, G, S>(
     future: F,
     membership: G,
-    (key, registry): Listed,
+    listed: Listed,
     schedule: S,
 ) -> (Runnable, JoinHandle<F::Output>)
 where
@@ -91,7 +92,12 @@ where
     G: Membership + Send + 'static,
     S: Fn(Runnable, ScheduleInfo) + Send + Sync + 'static,
 {
-    let body = Body::new(future, membership);
+    let Listed {
+        key,
+        cancels,
+        registry,
+    } = listed;
+    let body = Body::new(future, membership, cancels);
     let (runnable, task) = Builder::new()
         .metadata(key)
         .spawn(move |_| body, WithInfo(schedule));
@@ -103,7 +109,7 @@ where
 pub(crate) fn bound<F, G, S>(
     future: F,
     membership: G,
-    (key, registry): Listed,
+    listed: Listed,
     schedule: S,
 ) -> (Runnable, JoinHandle<F::Output>)
 where
@@ -112,7 +118,12 @@ where
     G: Membership + 'static,
     S: Fn(Runnable, ScheduleInfo) + Send + Sync + 'static,
 {
-    let body = Body::new(future, membership);
+    let Listed {
+        key,
+        cancels,
+        registry,
+    } = listed;
+    let body = Body::new(future, membership, cancels);
     let (runnable, task) = Builder::new()
         .metadata(key)
         .spawn_local(move |_| body, WithInfo(schedule));
@@ -141,10 +152,10 @@ pin_project! {
             // handle would never hear of the end.
             let dropped = catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
             match dropped {
-                Ok(()) => membership.leave(Ended::Cancelled),
+                Ok(()) => membership.members().leave(membership.task(), Ended::Cancelled),
                 Err(payload) => {
                     let witness = membership.witness();
-                    membership.leave(Ended::Panicked);
+                    membership.members().leave(membership.task(), Ended::Panicked);
                     witness(payload);
                 }
             }
@@ -153,10 +164,10 @@ pin_project! {
 }
 
 impl<F, G: Membership> Body<F, G> {
-    fn new(future: F, membership: G) -> Self {
+    fn new(future: F, membership: G, cancels: CancelsSeen) -> Self {
         Body {
             membership: Some(membership),
-            cancels: CancelsSeen::default(),
+            cancels,
             future: Some(future),
         }
     }
@@ -169,8 +180,9 @@ impl<F: Future, G: Membership> Future for Body<F, G> {
         let mut this = self.project();
         let membership = this.membership.as_ref();
         let membership = membership.expect("a finished task is not polled");
+        let (members, task) = (membership.members(), membership.task());
         let step = catch_unwind(AssertUnwindSafe(|| {
-            if membership.is_cancelled(this.cancels) {
+            if members.is_cancelled(task, this.cancels) {
                 this.future.set(None);
                 return Poll::Ready(Err(Failed::Cancelled));
             }
@@ -179,7 +191,7 @@ impl<F: Future, G: Membership> Future for Body<F, G> {
             let output = std::task::ready!(future.poll(cx));
             // Dropped here and not by async-task, so that a panic of its destructor is the task's.
             this.future.set(None);
-            if membership.finish() {
+            if members.finish(task) {
                 Poll::Ready(Ok(output))
             } else {
                 drop(output);
@@ -199,15 +211,13 @@ impl<F: Future, G: Membership> Future for Body<F, G> {
                 Err(Failed::Panicked(payload, membership.witness()))
             }
         };
-        let how = match &result {
-            Ok(_) => None,
-            Err(Failed::Cancelled) => Some(Ended::Cancelled),
-            Err(Failed::Panicked(..)) => Some(Ended::Panicked),
-        };
-        // Finished: it has left already.
-        if let (Some(membership), Some(how)) = (this.membership.take(), how) {
-            membership.leave(how);
+        match &result {
+            // It has left.
+            Ok(_) => {}
+            Err(Failed::Cancelled) => members.leave(task, Ended::Cancelled),
+            Err(Failed::Panicked(..)) => members.leave(task, Ended::Panicked),
         }
+        drop(this.membership.take());
         Poll::Ready(Outcome::new(result))
     }
 }
