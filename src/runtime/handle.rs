@@ -106,7 +106,8 @@ impl LoopHandle {
 
     /// Starts a task that any loop of the runtime may run, one step at a time.
     ///
-    /// From a loop it starts there, unless another is idle; from elsewhere, wherever there is room.
+    /// From a loop it starts there, unless more waits there than it is soon done with and another is idle; from
+    /// elsewhere, wherever there is room.
     #[track_caller]
     #[doc(alias = "run_coroutine_threadsafe")]
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>

@@ -17,7 +17,8 @@
 //! Only a *running* loop has a deque that others may pass by: it looks into it before it parks. If it does not come to
 //! that, a parked loop watches it (I6), finds it stuck, and takes whatever there is. A loop that was called
 //! ([`LeftIdle::Claimed`](super::idle::LeftIdle)) takes whatever there is, too: who called it may wait for it. What a loop leaves in its
-//! deque when nobody turns it any more is announced. Without rescue nothing is passed by (S7).
+//! deque when nobody turns it any more is announced. Without rescue, and where the clock is turned by hand, nobody
+//! watches: then nothing is passed by, for the code that runs may wait for what it posted.
 
 use crate::atomics::{AtomicU64, Ordering};
 use crate::scheduler::shared::Remote;
@@ -29,6 +30,8 @@ const SHORT_NS: u64 = 25_000;
 const WORTH_NS: u64 = 50_000;
 /// The same of short steps. They are the dearer elsewhere, so this is what their clients are asked to wait.
 const WORTH_SHORT_NS: u64 = 1_000_000;
+/// Movable tasks between two polls, whatever a turn may run.
+const MOST_WITHOUT_POLL: u32 = 64;
 /// Steps are timed in one turn out of so many: two readings of the clock cost as much as a tenth of a step.
 const SAMPLED_TURNS: u64 = 16;
 
@@ -120,12 +123,14 @@ impl Worker {
     /// announced then; and where the turn before was like that, so that it was not the core that had been taken away for
     /// once, this is what steps take from now on.
     pub(super) fn judge_pace(&self, spent_ns: u64, steps: u32) -> bool {
-        let step = spent_ns / u64::from(steps);
+        let step = spent_ns / u64::from(steps.max(1));
         let is_slow = step >= SHORT_NS;
         if is_slow && self.was_slow.get() {
             self.remote().step_time.raise_to(step);
         }
-        if is_long(step, self.deque.len()) {
+        let waiting = self.deque.len();
+        // One alone is run next, or is the one that woke itself.
+        if waiting > 1 && is_long(step, waiting) {
             self.notify_thieves();
         }
         is_slow
@@ -138,18 +143,23 @@ impl Worker {
 
     /// Whether somebody should come for so many tasks of that loop.
     pub(super) fn is_worth_help(&self, of: &Remote, waiting: usize) -> bool {
-        of.step_time.is_long(waiting) || !self.shared().is_rescuing()
+        of.step_time.is_long(waiting)
+            || !self.shared().is_rescuing()
+            || self.driver().clock().as_manual().is_some()
     }
 
-    /// Whether this loop need not ask its selector just now: what waits here are a few short steps, which come before
-    /// anything that is in the kernel still. To fetch that too while they wait makes the queue ever longer, and what
+    /// Whether this loop need not ask its selector just now: all that waits here are a few short steps of movable tasks,
+    /// which come before anything that is in the kernel still. To fetch that too while they wait makes the queue ever longer, and what
     /// a request has touched when it was fetched has left the caches when it is run.
     pub(super) fn has_enough_to_do(&self) -> bool {
         let has_movable = !self.deque.is_empty() || !self.shared().injector.is_empty();
+        let most = self.shared().config.budget.tasks.min(MOST_WITHOUT_POLL);
         has_movable
+            && self.tasks_since_poll.get() < most
             && self.ready.borrow().is_empty()
-            && self.tasks_since_poll.get() < self.shared().config.budget.tasks
+            && self.remote().inbox.is_empty()
             && self.remote().step_time.is_short()
+            && !self.driver().is_timer_due()
     }
 
     /// Work that this loop should take from the others, or from all.

@@ -58,6 +58,8 @@ impl Worker {
     pub(crate) fn run_once(self: &Rc<Self>, limit: u64) -> Result<ControlFlow<()>, LoopError> {
         let _entered = context::enter(self)?;
         self.leave_rest();
+        // The first of them takes in what is ready, whatever waits here.
+        self.tasks_since_poll.set(u32::MAX);
         while !self.turn(&mut || {}, limit) && self.driver().clock().now_ns() < limit {}
         // A turn that found nothing may count as a searcher still: nobody is to rely on it now.
         self.leave_search();

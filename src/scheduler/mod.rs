@@ -29,9 +29,9 @@
 //! *Go to sleep*: set the idle bit (and stop searching, in the same step); fence F2; look at every
 //! queue again; only then wait in the selector. Steps, proof and models: [`idle`].
 //!
-//! Who notifies: a post from inside a callback or a task, always, for the code that runs may wait
-//! for what it posted; a batch from the selector once, and only if the loop cannot begin all of it at
-//! once and is not soon done with it ([`backlog`]); a task that woke itself, never.
+//! Who notifies: a batch from the selector once, and a post from inside a callback or a task, if the loop cannot begin
+//! all that waits at once and is not soon done with it ([`backlog`]); a turn that time has ended, if what is left is much
+//! at its pace; a task that woke itself, never. Code that waits for what it posted is found by the watcher.
 //!
 //! Loop 0 may also be turned by a foreign loop, one turn at a time. In between it *rests*: it is not in
 //! the idle word, but has a word of its own under the same fences: [`host`].

@@ -104,7 +104,7 @@ impl Worker {
         let seed = home.shared.config.seed ^ home.id as u64;
         let debug = home.shared.config.debug;
         let worker = Rc::new(Worker {
-            remote: Arc::clone(home.remote()),
+            remote: Arc::clone(&home.shared.loops[home.id]),
             home,
             deque,
             ready: RefCell::default(),
@@ -400,7 +400,7 @@ impl Worker {
         let time_ns = time.as_nanos();
         // One task alone is not timed.
         let is_timed = self.deque.len() > 1;
-        let mut started_ns = is_timed.then(|| self.driver().clock().now_ns());
+        let mut started = is_timed.then(|| (0, self.driver().clock().now_ns()));
         let mut run = 0;
         let mut is_slow = false;
         // The clock is read after 2, 4, 8, ... tasks: often enough to notice slow ones, seldom
@@ -418,16 +418,18 @@ impl Worker {
             if run >= look_at_clock && !self.deque.is_empty() {
                 look_at_clock = run * 2;
                 let now = self.driver().clock().now_ns();
-                let spent = now.saturating_sub(*started_ns.get_or_insert(now));
+                let (first, started_ns) = *started.get_or_insert((run, now));
+                let spent = now.saturating_sub(started_ns);
                 if u128::from(spent) >= time_ns {
-                    is_slow = self.judge_pace(spent, run);
+                    is_slow = self.judge_pace(spent, run - first);
                     break;
                 }
             }
         }
         self.was_slow.set(is_slow);
         self.counters().tasks_run.add(u64::from(run));
-        self.tasks_since_poll.set(self.tasks_since_poll.get() + run);
+        let since_poll = self.tasks_since_poll.get().saturating_add(run);
+        self.tasks_since_poll.set(since_poll);
     }
 
     /// One step of a task. It does not panic: the task catches what its future does.
@@ -489,8 +491,8 @@ impl Worker {
         }
     }
 
-    /// Appends to the own deque. What user code makes ready is announced at once if it is much, for that code may go
-    /// on for long, or even wait for it; a task that woke itself while it ran is announced by nobody.
+    /// Appends to the own deque. What user code makes ready is announced if it is much; a task that woke itself while
+    /// it ran is announced by nobody.
     pub(crate) fn push_movable(&self, task: Runnable, info: ScheduleInfo) {
         if self.is_closed() {
             return drop(task);

@@ -244,8 +244,14 @@ impl Protocol for Notice {
 
 #[test]
 fn mc_16_sockets_are_served_while_tasks_never_stop_yielding() {
-    for loops in [1, 2, 4] {
-        let runtime = background(loops);
+    // The second one means: so long, however many.
+    let mut by_time = TurnBudget::default();
+    by_time.tasks = u32::MAX;
+    for (loops, budget) in [1, 2, 4].into_iter().flat_map(|loops| {
+        let budgets = [TurnBudget::default(), by_time];
+        budgets.map(|budget| (loops, budget))
+    }) {
+        let runtime = builder(loops).budget(budget).start().expect("it starts");
         let handle = runtime.handle().clone();
         let over = Arc::new(AtomicBool::new(false));
         let tasks: Vec<_> = (0..loops * 100)
