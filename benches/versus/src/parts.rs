@@ -165,7 +165,11 @@ async fn answered<P: Party>(rounds: u64) -> f64 {
     for round in 0..rounds {
         let sent = to_server.send(round).await;
         sent.expect("the server listens until the client ends");
-        assert_eq!(answers.recv().await, Ok(round), "each answer is its request");
+        assert_eq!(
+            answers.recv().await,
+            Ok(round),
+            "each answer is its request"
+        );
     }
     let time = each(start, rounds);
     drop(to_server);

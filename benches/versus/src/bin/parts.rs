@@ -96,7 +96,9 @@ fn ask_in_a_process(runtime: Name, question: Question, workers: usize) -> anyhow
     let mut command = Command::new(here);
     command.args(["--only", runtime.text(), "--workers", &workers.to_string()]);
     command.arg(format!("{question:?}").to_lowercase());
-    let output = command.output().context("cannot start this program again")?;
+    let output = command
+        .output()
+        .context("cannot start this program again")?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?} failed: {said}");
     let figure = String::from_utf8_lossy(&output.stdout);
@@ -131,7 +133,9 @@ fn table(options: &Options, workers: usize, answers: &[Answer]) -> Table {
         let runtimes = options.runtimes.iter().copied();
         runtimes.filter(|&runtime| runtime != Name::Garland)
     };
-    let ratios: Vec<String> = others().map(|other| format!("/ {}", other.text())).collect();
+    let ratios: Vec<String> = others()
+        .map(|other| format!("/ {}", other.text()))
+        .collect();
     let names = options.runtimes.iter().map(|runtime| runtime.text());
     let head = ["question"].into_iter().chain(names);
     let head = head.chain(ratios.iter().map(String::as_str));
