@@ -149,8 +149,8 @@ impl Worker {
     }
 
     /// Whether this loop need not ask its selector just now: all that waits here are a few short steps of movable tasks,
-    /// which come before anything that is in the kernel still. To fetch that too while they wait makes the queue ever longer, and what
-    /// a request has touched when it was fetched has left the caches when it is run.
+    /// which come before anything that is in the kernel still. To fetch that too while they wait makes the queue ever
+    /// longer, and what a request has touched when it was fetched has left the caches when it is run.
     pub(super) fn has_enough_to_do(&self) -> bool {
         let has_movable = !self.deque.is_empty() || !self.shared().injector.is_empty();
         let most = self.shared().config.budget.tasks.min(MOST_WITHOUT_POLL);
