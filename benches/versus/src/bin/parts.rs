@@ -59,6 +59,13 @@ fn main() -> anyhow::Result<()> {
         show(&ask(runtime, question, workers)?.to_string());
         return Ok(());
     }
+    for &workers in &options.workers {
+        ensure!(
+            (1..=num_cpus()).contains(&workers),
+            "--workers {workers}: each gets a CPU, and this machine has {}",
+            num_cpus()
+        );
+    }
     show(&format!("{}\n", Machine::here()));
     let answers = ask_all(&options)?;
     for &workers in &options.workers {
@@ -110,7 +117,7 @@ fn ask_in_a_process(runtime: Name, question: Question, workers: usize) -> anyhow
 
 fn ask(runtime: Name, question: Question, workers: usize) -> anyhow::Result<f64> {
     let cpus = workers + usize::from(question.is_from_outside());
-    // More than there are is refused by the kernel.
+    // With all of them at work the asking thread shares one.
     let cpus: Vec<usize> = (0..cpus.min(num_cpus())).collect();
     serving::pin_to(&cpus)?;
     match runtime {
