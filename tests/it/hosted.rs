@@ -13,8 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use garland::{
-    ListenOptions, LoopError, LoopHandle, ManualClock, Protocol, Runtime, Transport, sleep,
-    yield_now,
+    ListenOptions, LoopError, LoopHandle, ManualClock, Protocol, Runtime, Transport, TurnBudget,
+    sleep, yield_now,
 };
 use mio::unix::SourceFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -406,5 +406,30 @@ fn loop_13_the_selector_is_the_platforms_best_without_being_asked_for() {
     let fd = runtime.as_fd().as_raw_fd();
     let link = std::fs::read_link(format!("/proc/self/fd/{fd}")).expect("it is open");
     assert_eq!(link.to_str(), Some("anon_inode:[eventpoll]"));
+    end(runtime);
+}
+
+/// A host that has it make one turn a frame would else have its sockets served every so many frames.
+#[test]
+fn loop_16_each_call_asks_the_selector_whatever_else_waits() {
+    // Longer than it takes to be known for short steps.
+    const CALLS: u64 = 500;
+    let mut budget = TurnBudget::default();
+    // A turn ends at its first look at the clock, after a few steps.
+    budget.time = Duration::ZERO;
+    let runtime = builder(1).budget(budget).build().expect("it is built");
+    let yielding = runtime.handle().spawn(async {
+        loop {
+            yield_now().await;
+        }
+    });
+    let polls = || runtime.stats().loops[0].polls;
+    for _ in 0..CALLS {
+        let before = polls();
+        let turned = runtime.run_once(Some(Duration::ZERO));
+        assert_eq!(turned, Ok(ControlFlow::Continue(())));
+        assert!(polls() > before, "{:#?}", runtime.stats());
+    }
+    assert!(yielding.cancel());
     end(runtime);
 }
