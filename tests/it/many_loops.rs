@@ -233,6 +233,64 @@ fn mc_16_a_backlog_of_short_steps_does_not_cost_a_poll_a_turn() {
     end(runtime);
 }
 
+/// Notes that data came.
+struct Noted(Arc<Mutex<Vec<&'static str>>>);
+
+impl Protocol for Noted {
+    fn data_received(&mut self, _: &Transport, _: &[u8]) {
+        self.0.lock().expect("nobody panics").push("data");
+    }
+}
+
+#[test]
+fn mc_16_beside_a_backlog_too_a_message_waits_for_what_the_kernel_had_before() {
+    let mut budget = TurnBudget::default();
+    budget.time = Duration::ZERO;
+    let runtime = builder(1).budget(budget).build().expect("it is built");
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&order);
+    let address: ListenOptions = "127.0.0.1:0".parse().expect("an address");
+    let server = runtime.handle().create_server(address, move |_| {
+        let noted = Arc::clone(&noted);
+        move || Noted(Arc::clone(&noted))
+    });
+    let address = server.expect("a free port").local_addr();
+    let handle = runtime.handle().clone();
+    let task = runtime.handle().spawn(async move {
+        let backlog: Vec<_> = (0..20)
+            .map(|_| {
+                spawn(async {
+                    loop {
+                        yield_now().await;
+                    }
+                })
+            })
+            .collect();
+        let mut client = TcpStream::connect(address).expect("it listens");
+        for round in 0..300 {
+            client.write_all(b"!").expect("the kernel has room");
+            if round > 0 {
+                let (handle, noted) = (handle.clone(), Arc::clone(&order));
+                let note = move || noted.lock().expect("nobody panics").push("call");
+                let sender = thread::spawn(move || handle.call_soon_threadsafe(note).map(drop));
+                let sent = sender.join().expect("it does not panic");
+                sent.expect("the loop is open");
+            }
+            let due = if round > 0 { 2 } else { 1 };
+            while order.lock().expect("nobody panics").len() < due {
+                yield_now().await;
+            }
+            let seen = std::mem::take(&mut *order.lock().expect("nobody panics"));
+            assert_eq!(seen, ["data", "call"][..due], "round {round}");
+        }
+        for task in backlog {
+            assert!(task.cancel());
+        }
+    });
+    run(&runtime, task).expect("did not panic");
+    end(runtime);
+}
+
 /// Says that data came.
 struct Notice(mpsc::Sender<()>);
 
