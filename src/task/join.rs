@@ -14,7 +14,7 @@ use async_task::FallibleTask;
 
 use crate::task::info::TaskKey;
 use crate::task::members::CancelRequest;
-use crate::task::{Registry, Witness, drop_payload};
+use crate::task::{Listed, Registry, Witness, drop_payload};
 
 /// What a panic carries.
 pub(crate) type Panic = Box<dyn Any + Send>;
@@ -191,15 +191,15 @@ impl<T> Live<T> {
 }
 
 impl<T> JoinHandle<T> {
-    pub(crate) fn new(
-        live: async_task::Task<Outcome<T>, TaskKey>,
-        task: TaskKey,
-        registry: Arc<dyn Registry>,
-    ) -> Self {
+    pub(crate) fn new(task: async_task::Task<Outcome<T>, TaskKey>, listed: Listed) -> Self {
+        let cancel = CancelHandle {
+            task: listed.key,
+            registry: listed.registry,
+        };
         JoinHandle {
             inner: Inner::Live(Live {
-                task: live.fallible(),
-                cancel: CancelHandle { task, registry },
+                task: task.fallible(),
+                cancel,
             }),
         }
     }

@@ -92,16 +92,11 @@ where
     G: Membership + Send + 'static,
     S: Fn(Runnable, ScheduleInfo) + Send + Sync + 'static,
 {
-    let Listed {
-        key,
-        cancels,
-        registry,
-    } = listed;
-    let body = Body::new(future, membership, cancels);
+    let body = Body::new(future, membership, listed.cancels);
     let (runnable, task) = Builder::new()
-        .metadata(key)
+        .metadata(listed.key)
         .spawn(move |_| body, WithInfo(schedule));
-    let handle = JoinHandle::new(task, key, registry);
+    let handle = JoinHandle::new(task, listed);
     (runnable, handle)
 }
 
@@ -118,16 +113,11 @@ where
     G: Membership + 'static,
     S: Fn(Runnable, ScheduleInfo) + Send + Sync + 'static,
 {
-    let Listed {
-        key,
-        cancels,
-        registry,
-    } = listed;
-    let body = Body::new(future, membership, cancels);
+    let body = Body::new(future, membership, listed.cancels);
     let (runnable, task) = Builder::new()
-        .metadata(key)
+        .metadata(listed.key)
         .spawn_local(move |_| body, WithInfo(schedule));
-    let handle = JoinHandle::new(task, key, registry);
+    let handle = JoinHandle::new(task, listed);
     (runnable, handle)
 }
 
