@@ -30,7 +30,7 @@ const SHORT_NS: u64 = 25_000;
 const WORTH_NS: u64 = 50_000;
 /// The same of short steps. They are the dearer elsewhere, so this is what their clients are asked to wait.
 const WORTH_SHORT_NS: u64 = 1_000_000;
-/// Movable tasks between two polls, whatever a turn may run.
+/// After so many movable tasks the next turn polls, however many it may run.
 const MOST_WITHOUT_POLL: u32 = 64;
 /// Steps are timed in one turn out of so many: two readings of the clock cost as much as a tenth of a step.
 const SAMPLED_TURNS: u64 = 16;

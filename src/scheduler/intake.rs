@@ -17,6 +17,12 @@ pub(super) struct Intake {
 }
 
 impl Worker {
+    /// Before each poll of the own selector.
+    pub(super) fn count_poll(&self) {
+        self.counters().polls.add(1);
+        self.tasks_since_poll.set(0);
+    }
+
     /// Lends `poll` the list for the news of callbacks' sockets, which come to stand in line together, and room
     /// for wakers; then wakes those. Once a turn: the list is empty before.
     pub(super) fn take_events(

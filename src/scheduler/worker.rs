@@ -272,8 +272,7 @@ impl Worker {
     }
 
     fn poll_now(self: &Rc<Self>, batch: Batch) {
-        self.counters().polls.add(1);
-        self.tasks_since_poll.set(0);
+        self.count_poll();
         self.take_events(|news, wakers| {
             let note = News::note(news);
             self.driver().poll_now(batch, note, wakers)
@@ -306,8 +305,7 @@ impl Worker {
     /// The sleep itself, once it is announced.
     fn sleep(&self, limit: u64, news: &mut Vec<News>, wakers: &mut Vec<Arc<Waker>>) -> usize {
         self.counters().parks.add(1);
-        self.counters().polls.add(1);
-        self.tasks_since_poll.set(0);
+        self.count_poll();
         let limit = limit.min(self.sleep_limit());
         let still_idle = || self.shared().idle.is_idle(self.id());
         let nest = self.remote().nest.as_ref();

@@ -24,7 +24,7 @@ impl Name {
         &[Name::Garland, Name::Tokio]
     };
 
-    /// As it stands in tables.
+    /// As it stands in tables, and on the command line.
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {
