@@ -102,7 +102,7 @@ impl Worker {
     }
 
     fn subject_of(&self, task: &Runnable) -> Subject {
-        let info = self.shared().info_of(*task.metadata());
+        let info = self.shared().info_of(task.metadata().key);
         info.map_or(Subject::Other("a task that has ended"), Subject::Task)
     }
 

@@ -1,8 +1,10 @@
 //! What all loops of a runtime share, and what each of them shows to the others.
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -34,7 +36,7 @@ use crate::scheduler::worker::Worker;
 use crate::task::info::{Origin, TaskInfo, TaskKey};
 use crate::task::join::JoinHandle;
 use crate::task::members::{Kind, Members};
-use crate::task::{Listed, Membership, Registry, Runnable, TaskId, Witness};
+use crate::task::{Membership, Registry, Runnable, TaskId, Witness};
 
 /// Which loop of a runtime: 0 is the one that can be lent a thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -143,6 +145,13 @@ impl Shared {
         self.home_of(task.id).members.info(task)
     }
 
+    /// Sends to loop `id` and ends its sleep; a closed loop gives the message back.
+    fn send(&self, id: usize, message: Message) -> Result<(), Message> {
+        self.loops[id].inbox.push(message)?;
+        self.wake(id);
+        Ok(())
+    }
+
     /// Ends the sleep of loop `id`, if it sleeps, or has its host turn it, if it rests there.
     pub(crate) fn wake(&self, id: usize) {
         if self.idle.claim(id) {
@@ -218,16 +227,16 @@ impl Home {
 
     /// Sends to this loop and ends its sleep; a closed loop gives the message back.
     pub(crate) fn send(&self, message: Message) -> Result<(), Message> {
-        self.remote().inbox.push(message)?;
-        self.shared.wake(self.id);
-        Ok(())
+        self.shared.send(self.id, message)
     }
 
     /// Calls `f` with the worker of this loop if the present thread turns it.
     pub(crate) fn if_here<T>(&self, f: impl FnOnce(Option<&Rc<Worker>>) -> T) -> T {
-        context::with_current(|worker| {
-            f(worker.filter(|w| w.id() == self.id && w.is_of(&self.shared)))
-        })
+        context::with_current(|worker| f(worker.filter(|worker| self.is_turned_by(worker))))
+    }
+
+    fn is_turned_by(&self, worker: &Worker) -> bool {
+        worker.id() == self.id && worker.is_of(&self.shared)
     }
 
     /// Spawns a task that may be stolen.
@@ -236,9 +245,7 @@ impl Home {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let home = Arc::clone(self);
-        let schedule = move |task, info| home.schedule_movable(task, info);
-        let make = |member, listed| crate::task::movable(future, member, listed, schedule);
+        let make = |membership| crate::task::movable(future, membership, schedule_movable);
         self.admit(Kind::Movable, origin, make, Runnable::schedule)
     }
 
@@ -253,13 +260,11 @@ impl Home {
         F: Future + 'static,
         F::Output: Send + 'static,
     {
-        let home = Arc::clone(self);
-        let schedule = move |task, _| home.schedule_bound(task);
         let future = MadeHere {
             make: Some(make),
             future: None,
         };
-        let make = |member, listed| crate::task::movable(future, member, listed, schedule);
+        let make = |membership| crate::task::movable(future, membership, schedule_bound);
         self.admit(Kind::Bound, origin, make, Runnable::schedule)
     }
 
@@ -276,9 +281,7 @@ impl Home {
         F: Future + 'static,
         F::Output: 'static,
     {
-        let home = Arc::clone(self);
-        let schedule = move |task, _| home.schedule_bound(task);
-        let make = |member, listed| crate::task::bound(future, member, listed, schedule);
+        let make = |membership| crate::task::bound(future, membership, schedule_bound);
         self.admit(Kind::Bound, origin, make, |task| {
             worker.push_ready(Handle::Task(task))
         })
@@ -288,7 +291,7 @@ impl Home {
         self: &Arc<Self>,
         kind: Kind,
         origin: Origin,
-        make: impl FnOnce(Member, Listed) -> (Runnable, JoinHandle<T>),
+        make: impl FnOnce(Membership<Home>) -> (Runnable, JoinHandle<T>),
         start: impl FnOnce(Runnable),
     ) -> JoinHandle<T> {
         let loops = self.shared.loops.len() as u64;
@@ -297,17 +300,11 @@ impl Home {
                 id: TaskId(place.number * loops + self.id as u64),
                 place: place.key,
             };
-            let member = Member {
-                home: Arc::clone(self),
-                key,
-            };
-            let registry: Arc<dyn Registry> = Arc::<Home>::clone(self);
-            let listed = Listed {
+            let (task, handle) = make(Membership {
+                registry: Arc::clone(self),
                 key,
                 cancels: place.cancels,
-                registry,
-            };
-            let (task, handle) = make(member, listed);
+            });
             let info = TaskInfo { key, origin };
             (task.waker(), info, (task, handle))
         });
@@ -317,24 +314,47 @@ impl Home {
         start(task);
         handle
     }
+}
 
-    /// Queues a movable task: on the loop of this thread, else for all.
-    fn schedule_movable(&self, task: Runnable, info: ScheduleInfo) {
-        context::with_current(|worker| match worker {
-            Some(worker) if worker.is_of(&self.shared) => worker.push_movable(task, info),
-            _ => self.shared.inject(task),
-        });
-    }
+/// Queues a movable task: on the loop of this thread, else for all.
+fn schedule_movable(task: Runnable, info: ScheduleInfo) {
+    context::with_current(|worker| match worker {
+        Some(worker) if is_of_runtime(&task, worker) => worker.push_movable(task, info),
+        _ => {
+            // It may be run, and its home be gone with it, before the loops are told.
+            let shared = Arc::clone(&home_of(&task).shared);
+            shared.inject(task);
+        }
+    });
+}
 
-    /// Queues a loop-bound task on its home.
-    fn schedule_bound(&self, task: Runnable) {
-        self.if_here(|worker| match worker {
-            Some(worker) => worker.push_ready(Handle::Task(task)),
+/// Whether that loop may run the task. As good as always it is listed there, which is cheaper to see.
+fn is_of_runtime(task: &Runnable, worker: &Worker) -> bool {
+    let registry = Arc::as_ptr(&task.metadata().registry);
+    ptr::addr_eq(registry, Arc::as_ptr(worker.home())) || worker.is_of(&home_of(task).shared)
+}
+
+/// Queues a loop-bound task on its home.
+fn schedule_bound(task: Runnable, _: ScheduleInfo) {
+    context::with_current(|worker| match worker {
+        Some(worker) if home_of(&task).is_turned_by(worker) => {
+            worker.push_ready(Handle::Task(task));
+        }
+        _ => {
+            // As above.
+            let Home { shared, id, .. } = home_of(&task);
+            let (shared, id) = (Arc::clone(shared), *id);
             // A home waits for its bound tasks before it closes its inbox: what comes back has never
             // run, and holds nothing but what made it.
-            None => drop(self.send(Message::Task(task))),
-        });
-    }
+            drop(shared.send(id, Message::Task(task)));
+        }
+    });
+}
+
+fn home_of(task: &Runnable) -> &Home {
+    let registry: &dyn Any = task.metadata().registry.as_ref();
+    let home = registry.downcast_ref();
+    home.expect("a loop's tasks are listed by its home")
 }
 
 impl Registry for Home {
@@ -347,31 +367,14 @@ impl Registry for Home {
             worker.is_some_and(|w| w.is_of(&self.shared) && w.is_in_step_of(task))
         })
     }
-}
-
-/// A task's place among the members of its loop.
-#[derive(Debug)]
-struct Member {
-    home: Arc<Home>,
-    key: TaskKey,
-}
-
-impl Membership for Member {
-    fn members(&self) -> &Members {
-        &self.home.remote().members
-    }
-
-    fn task(&self) -> TaskKey {
-        self.key
-    }
 
     /// The loop that polls the task now; its home, if no loop does.
-    fn witness(&self) -> Witness {
+    fn witness(self: &Arc<Self>, task: TaskKey) -> Witness {
         let home = context::with_current(|worker| {
-            let worker = worker.filter(|worker| worker.is_of(&self.home.shared));
-            Arc::clone(worker.map_or(&self.home, |worker| worker.home()))
+            let worker = worker.filter(|worker| worker.is_of(&self.shared));
+            Arc::clone(worker.map_or(self, |worker| worker.home()))
         });
-        let info = self.home.shared.info_of(self.key);
+        let info = self.shared.info_of(task);
         let info = info.expect("a member is in the list until it leaves");
         Box::new(move |payload| {
             let context = ErrorContext::new("a task panicked, and nobody took its result");

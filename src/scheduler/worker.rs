@@ -432,7 +432,7 @@ impl Worker {
 
     /// One step of a task. It does not panic: the task catches what its future does.
     pub(super) fn run_task(&self, task: Runnable) {
-        let key = *task.metadata();
+        let key = task.metadata().key;
         self.remote().pulse.beat_for_task(key.id.0);
         self.current_task.set(Some(key));
         task.run();

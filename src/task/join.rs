@@ -7,14 +7,12 @@ use std::io;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use async_task::FallibleTask;
 
-use crate::task::info::TaskKey;
 use crate::task::members::CancelRequest;
-use crate::task::{Listed, Registry, Witness, drop_payload};
+use crate::task::{Listed, Witness, drop_payload};
 
 /// What a panic carries.
 pub(crate) type Panic = Box<dyn Any + Send>;
@@ -169,7 +167,7 @@ enum Inner<T> {
 }
 
 struct Live<T> {
-    task: FallibleTask<Outcome<T>, TaskKey>,
+    task: FallibleTask<Outcome<T>, Listed>,
     cancel: CancelHandle,
 }
 
@@ -179,9 +177,9 @@ impl<T> Live<T> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<T>> {
         let Poll::Ready(ended) = Pin::new(&mut self.task).poll(cx) else {
             // It would wait for ever, and its runtime with it.
-            let CancelHandle { task, registry } = &self.cancel;
+            let Listed { key, registry } = &self.cancel.0;
             let by_itself =
-                registry.is_current(*task) && registry.members().is_woken_by(*task, cx.waker());
+                registry.is_current(*key) && registry.members().is_woken_by(*key, cx.waker());
             assert!(!by_itself, "{} cannot await itself", self.cancel.id());
             return Poll::Pending;
         };
@@ -191,15 +189,11 @@ impl<T> Live<T> {
 }
 
 impl<T> JoinHandle<T> {
-    pub(crate) fn new(task: async_task::Task<Outcome<T>, TaskKey>, listed: Listed) -> Self {
-        let cancel = CancelHandle {
-            task: listed.key,
-            registry: listed.registry,
-        };
+    pub(crate) fn new(task: async_task::Task<Outcome<T>, Listed>, listed: Listed) -> Self {
         JoinHandle {
             inner: Inner::Live(Live {
                 task: task.fallible(),
-                cancel,
+                cancel: CancelHandle(listed),
             }),
         }
     }
@@ -326,15 +320,12 @@ impl<T> fmt::Debug for JoinHandle<T> {
 ///
 /// It keeps neither the task alive nor its memory.
 #[derive(Clone)]
-pub struct CancelHandle {
-    task: TaskKey,
-    registry: Arc<dyn Registry>,
-}
+pub struct CancelHandle(Listed);
 
 impl CancelHandle {
     /// As [`JoinHandle::cancel`].
     pub fn cancel(&self) -> bool {
-        match self.registry.members().request_cancel(self.task) {
+        match self.0.registry.members().request_cancel(self.0.key) {
             // Queued for the step in which its future is dropped.
             CancelRequest::First(waker) => {
                 waker.wake();
@@ -347,12 +338,12 @@ impl CancelHandle {
 
     /// True if the task has ended, in whatever way.
     pub fn is_finished(&self) -> bool {
-        !self.registry.members().is_live(self.task)
+        !self.0.registry.members().is_live(self.0.key)
     }
 
     /// The task it cancels.
     pub fn id(&self) -> TaskId {
-        self.task.id
+        self.0.key.id
     }
 }
 

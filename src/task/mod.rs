@@ -1,6 +1,6 @@
 //! L1: one future, from spawn to join.
 //!
-//! A task is an `async-task` allocation: the future, its state, its output and its [`TaskKey`] in one
+//! A task is an `async-task` allocation: the future, its state, its output and where it is [`Listed`] in one
 //! piece. This module adds what a server needs around it: panics are caught and become the task's
 //! result, cancellation drops the future on a loop in a later step, and every task is a member of a
 //! [`Members`] list, so that shutting down reaches those that nothing wakes any more.
@@ -20,13 +20,14 @@
 //! That a task is polled by one thread at a time, and once more for a wake-up during a poll (I2), is
 //! async-task's promise.
 //!
-//! It knows no queue and no loop: who schedules is a closure, who counts is a [`Membership`].
+//! It knows no queue and no loop: who schedules is a function, who counts is a [`Registry`].
 
 pub(crate) mod info;
 pub(crate) mod join;
 pub(crate) mod members;
 pub(crate) mod yield_now;
 
+use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -44,7 +45,7 @@ pub(crate) use crate::task::join::TaskId;
 
 /// A task that waits in a queue for its next step. Dropping it ends the task: the future is dropped
 /// there and then, and the handle yields `Cancelled`.
-pub(crate) type Runnable = async_task::Runnable<TaskKey>;
+pub(crate) type Runnable = async_task::Runnable<Listed>;
 
 /// How a task ended, for the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,85 +55,107 @@ pub(crate) enum Ended {
     Panicked,
 }
 
-/// A task's place in a list; given back when it ends.
-pub(crate) trait Membership {
-    fn members(&self) -> &Members;
-    fn task(&self) -> TaskKey;
-    /// Who will hear of a panic of the step that runs now, if nobody takes the task's result.
-    fn witness(&self) -> Witness;
-}
-
-/// What the handle of a task asks of the loop that lists it.
-pub(crate) trait Registry: Send + Sync {
+/// Who lists tasks, and runs them or has them run.
+pub(crate) trait Registry: Any + Send + Sync {
     fn members(&self) -> &Members;
     /// Whether this thread is in a step of `task`.
     fn is_current(&self, task: TaskKey) -> bool;
+    /// Who will hear of a panic of the step of `task` that runs now, if nobody takes the task's result.
+    fn witness(self: &Arc<Self>, task: TaskKey) -> Witness
+    where
+        Self: Sized;
 }
 
 /// Told of a panic that nobody else will see. Must not panic: destructors call it.
 pub(crate) type Witness = Box<dyn FnOnce(Panic) + Send>;
 
 /// What a task is known by, and where.
+#[derive(Clone)]
 pub(crate) struct Listed {
     pub(crate) key: TaskKey,
-    pub(crate) cancels: CancelsSeen,
     pub(crate) registry: Arc<dyn Registry>,
 }
 
+/// A place in a list that is given back when its task ends.
+pub(crate) struct Membership<R> {
+    pub(crate) registry: Arc<R>,
+    pub(crate) key: TaskKey,
+    pub(crate) cancels: CancelsSeen,
+}
+
+impl<R: Registry> Membership<R> {
+    fn listed(&self) -> Listed {
+        let registry: Arc<dyn Registry> = Arc::<R>::clone(&self.registry);
+        Listed {
+            key: self.key,
+            registry,
+        }
+    }
+
+    fn members(&self) -> &Members {
+        self.registry.members()
+    }
+
+    fn witness(&self) -> Witness {
+        self.registry.witness(self.key)
+    }
+}
+
 /// Makes a task whose steps may run on any loop.
-pub(crate) fn movable<F, G, S>(
+///
+/// `schedule` captures nothing: async-task would keep the task alive while it runs, at two locked instructions a wake-up.
+pub(crate) fn movable<F, R, S>(
     future: F,
-    membership: G,
-    listed: Listed,
+    membership: Membership<R>,
     schedule: S,
 ) -> (Runnable, JoinHandle<F::Output>)
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
-    G: Membership + Send + 'static,
+    R: Registry,
     S: Fn(Runnable, ScheduleInfo) + Send + Sync + 'static,
 {
-    let body = Body::new(future, membership, listed.cancels);
+    const { assert!(size_of::<S>() == 0) };
+    let listed = membership.listed();
+    let body = Body::new(future, membership);
     let (runnable, task) = Builder::new()
-        .metadata(listed.key)
+        .metadata(listed.clone())
         .spawn(move |_| body, WithInfo(schedule));
-    let handle = JoinHandle::new(task, listed);
-    (runnable, handle)
+    (runnable, JoinHandle::new(task, listed))
 }
 
-/// Makes a task that only the present thread may run and drop.
-pub(crate) fn bound<F, G, S>(
+/// Makes a task that only the present thread may run and drop; `schedule` as for [`movable`].
+pub(crate) fn bound<F, R, S>(
     future: F,
-    membership: G,
-    listed: Listed,
+    membership: Membership<R>,
     schedule: S,
 ) -> (Runnable, JoinHandle<F::Output>)
 where
     F: Future + 'static,
     F::Output: 'static,
-    G: Membership + 'static,
+    R: Registry,
     S: Fn(Runnable, ScheduleInfo) + Send + Sync + 'static,
 {
-    let body = Body::new(future, membership, listed.cancels);
+    const { assert!(size_of::<S>() == 0) };
+    let listed = membership.listed();
+    let body = Body::new(future, membership);
     let (runnable, task) = Builder::new()
-        .metadata(listed.key)
+        .metadata(listed.clone())
         .spawn_local(move |_| body, WithInfo(schedule));
-    let handle = JoinHandle::new(task, listed);
-    (runnable, handle)
+    (runnable, JoinHandle::new(task, listed))
 }
 
 pin_project! {
     /// A future with its place in the list of members. The future goes first, wherever it ends.
     // In this order: what each step looks at stands beside async-task's own, not behind the buffers of the future.
     #[repr(C)]
-    struct Body<F, G: Membership> {
-        membership: Option<G>,
-        cancels: CancelsSeen,
+    struct Body<F, R: Registry> {
+        membership: Option<Membership<R>>,
         #[pin]
         future: Option<F>,
     }
 
-    impl<F, G: Membership> PinnedDrop for Body<F, G> {
+    impl<F, R: Registry> PinnedDrop for Body<F, R> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             let Some(membership) = this.membership.take() else {
@@ -142,10 +165,10 @@ pin_project! {
             // handle would never hear of the end.
             let dropped = catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
             match dropped {
-                Ok(()) => membership.members().leave(membership.task(), Ended::Cancelled),
+                Ok(()) => membership.members().leave(membership.key, Ended::Cancelled),
                 Err(payload) => {
                     let witness = membership.witness();
-                    membership.members().leave(membership.task(), Ended::Panicked);
+                    membership.members().leave(membership.key, Ended::Panicked);
                     witness(payload);
                 }
             }
@@ -153,26 +176,25 @@ pin_project! {
     }
 }
 
-impl<F, G: Membership> Body<F, G> {
-    fn new(future: F, membership: G, cancels: CancelsSeen) -> Self {
+impl<F, R: Registry> Body<F, R> {
+    fn new(future: F, membership: Membership<R>) -> Self {
         Body {
             membership: Some(membership),
-            cancels,
             future: Some(future),
         }
     }
 }
 
-impl<F: Future, G: Membership> Future for Body<F, G> {
+impl<F: Future, R: Registry> Future for Body<F, R> {
     type Output = Outcome<F::Output>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let membership = this.membership.as_ref();
+        let membership = this.membership.as_mut();
         let membership = membership.expect("a finished task is not polled");
-        let (members, task) = (membership.members(), membership.task());
+        let (members, task) = (membership.registry.members(), membership.key);
         let step = catch_unwind(AssertUnwindSafe(|| {
-            if members.is_cancelled(task, this.cancels) {
+            if members.is_cancelled(task, &mut membership.cancels) {
                 this.future.set(None);
                 return Poll::Ready(Err(Failed::Cancelled));
             }
