@@ -177,7 +177,7 @@ impl Driver {
         &self,
         batch: Batch,
         note_local: impl FnMut(IoKey, Ready),
-        wakers: &mut Vec<Arc<Waker>>,
+        wakers: &mut Vec<Waker>,
     ) -> usize {
         let Some(mut selector) = self.try_selector() else {
             return 0;
@@ -198,7 +198,7 @@ impl Driver {
     pub(crate) fn poll_for_other(
         &self,
         note_local: impl FnMut(IoKey, Ready),
-        wakers: &mut Vec<Arc<Waker>>,
+        wakers: &mut Vec<Waker>,
     ) -> (usize, Option<Arc<Source>>) {
         let Some(mut selector) = self.try_selector() else {
             return (0, None);
@@ -225,7 +225,7 @@ impl Driver {
         nest: Option<&Nest>,
         still_idle: impl FnOnce() -> bool,
         note_local: impl FnMut(IoKey, Ready),
-        wakers: &mut Vec<Arc<Waker>>,
+        wakers: &mut Vec<Waker>,
     ) -> usize {
         let mut selector = self.selector.lock().unwrap_or_else(PoisonError::into_inner);
         let deadline = self.alarm.park().min(limit);
@@ -305,7 +305,7 @@ impl Driver {
     fn delivery(
         &self,
         mut note_local: impl FnMut(IoKey, Ready),
-        wakers: &mut Vec<Arc<Waker>>,
+        wakers: &mut Vec<Waker>,
     ) -> impl FnMut(Target, Ready) {
         let mut sources = None;
         move |target, ready| match target {

@@ -135,15 +135,18 @@ fn addresses(waker: &Waker) -> (usize, usize) {
 
 /// A source with its wakers. They stay when they are woken: as good as always it is the same task that waits
 /// the next time, and then it need not bring another (half of the locked instructions of waiting and waking).
+///
+/// An event clones its waker under the lock of the table. That is a count, whoever made the waker; its call and its drop,
+/// which may run anything, are outside.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Slot {
     pub(crate) source: Arc<Source>,
-    reader: Option<Arc<Waker>>,
-    writer: Option<Arc<Waker>>,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
 }
 
 impl Slot {
-    fn waker(&mut self, interest: Interest) -> &mut Option<Arc<Waker>> {
+    fn waker(&mut self, interest: Interest) -> &mut Option<Waker> {
         match interest {
             Interest::Read => &mut self.reader,
             Interest::Write => &mut self.writer,
@@ -178,8 +181,8 @@ impl Slots {
 
     /// Puts `waker` in the place of the one that is kept for this direction.
     pub(crate) fn keep(&self, key: SourceKey, interest: Interest, waker: &Waker) {
-        // Its clone and the drop of the other are foreign code: not under the lock.
-        let new = Arc::new(waker.clone());
+        // The drop of the other may run anything: not under the lock.
+        let new = waker.clone();
         let mut slots = self.lock();
         let slot = slots.get_mut(key).expect("a registration has its slot");
         let old = slot.waker(interest).replace(new);
@@ -215,7 +218,7 @@ impl Delivery<'_> {
     /// gone.
     // Never: inlined, it takes registers from the events of callbacks, which go the same way (10 instructions each).
     #[inline(never)]
-    pub(crate) fn deliver(&self, key: SourceKey, ready: Ready, wakers: &mut Vec<Arc<Waker>>) {
+    pub(crate) fn deliver(&self, key: SourceKey, ready: Ready, wakers: &mut Vec<Waker>) {
         let Some(slot) = self.0.get(key) else {
             return;
         };
@@ -223,12 +226,12 @@ impl Delivery<'_> {
         if waiting.includes(Interest::Read)
             && let Some(reader) = &slot.reader
         {
-            wakers.push(Arc::clone(reader));
+            wakers.push(reader.clone());
         }
         if waiting.includes(Interest::Write)
             && let Some(writer) = &slot.writer
         {
-            wakers.push(Arc::clone(writer));
+            wakers.push(writer.clone());
         }
     }
 }
