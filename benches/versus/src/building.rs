@@ -55,7 +55,15 @@ fn build_foreign(programs: &Path) -> NotBuilt {
     let mut libuv = Command::new("cc");
     libuv.args(["-O2", "-o"]).arg(programs.join("serve_libuv"));
     libuv.arg(sources.join("libuv/server.c")).arg("-luv");
-    let tried = [("serve_go", compile(go)), ("serve_libuv", compile(libuv))];
+    let mut epoll = Command::new("cc");
+    epoll.args(["-O2", "-pthread", "-o"]);
+    epoll.arg(programs.join("serve_epoll"));
+    epoll.arg(sources.join("epoll/server.c"));
+    let tried = [
+        ("serve_go", compile(go)),
+        ("serve_libuv", compile(libuv)),
+        ("serve_epoll", compile(epoll)),
+    ];
     let failed = tried
         .into_iter()
         .filter_map(|(program, built)| Some((program, built.err()?)));

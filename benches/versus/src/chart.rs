@@ -128,7 +128,7 @@ fn bar(text: &mut String, y: f64, name: &str, spread: Spread, unit: f64) {
     let long = |value: f64| (value * unit).min(BARS);
     let colour = match name {
         _ if name.starts_with("garland") => "#2a7f62",
-        "mio" | "mio-batch" | "oracle" => "#999999",
+        "mio" | "c-epoll" | "mio-batch" | "oracle" => "#999999",
         _ => "#7da7d9",
     };
     label(text, 10.0, y, "", name);

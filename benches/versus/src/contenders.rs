@@ -98,6 +98,7 @@ const CALLBACK_NEITHER: &[&str] = &["callback", "--no-rescue", "--no-steal"];
 const CONTENDERS: &[Contender] = &[
     contender("mio", "serve_mio", &[], TCP),
     contender(AGAIN, "serve_mio", &[], TCP),
+    contender("c-epoll", "serve_epoll", &[], TCP),
     contender("mio", "serve_udp", &["mio"], UDP),
     contender(AGAIN, "serve_udp", &["mio"], UDP),
     contender("mio-batch", "serve_udp", &["mio-batch"], UDP),
