@@ -10,6 +10,7 @@
 
 pub(crate) mod alarm;
 pub(crate) mod clock;
+pub(crate) mod footprint;
 pub(crate) mod nest;
 pub(crate) mod readiness;
 pub(crate) mod registration;
@@ -30,10 +31,11 @@ use crate::config::TurnBudget;
 use crate::driver::alarm::{Alarm, NEVER};
 use crate::driver::clock::Clock;
 use crate::driver::nest::Nest;
-use crate::driver::selector::{Batch, Selector, UNPARK};
-use crate::driver::slots::{Slots, token_of};
+use crate::driver::selector::{Batch, Deliver, Selector, UNPARK};
+use crate::driver::slots::{Delivery, Slots, SourceKey, token_of};
 use crate::driver::wheel::{TimerKey, Wheel};
 
+pub(crate) use crate::driver::footprint::Footprint;
 pub(crate) use crate::driver::readiness::{Interest, Ready};
 pub(crate) use crate::driver::registration::{Extent, Registration};
 pub(crate) use crate::driver::slots::{IoKey, Source, Target};
@@ -182,7 +184,7 @@ impl Driver {
         let Some(mut selector) = self.try_selector() else {
             return 0;
         };
-        selector.poll_now(batch, self.delivery(note_local, wakers))
+        selector.poll_now(batch, &mut self.post(note_local, wakers))
     }
 
     fn try_selector(&self) -> Option<MutexGuard<'_, Selector>> {
@@ -203,16 +205,11 @@ impl Driver {
         let Some(mut selector) = self.try_selector() else {
             return (0, None);
         };
-        let mut first = None;
-        let mut deliver = self.delivery(note_local, wakers);
-        let events = selector.poll_now(Batch::Rescue, |target, ready| {
-            if let (None, Target::Source(key)) = (first, target) {
-                first = Some(key);
-            }
-            deliver(target, ready);
-        });
+        let mut post = self.post(note_local, wakers);
+        let events = selector.poll_now(Batch::Rescue, &mut post);
+        let first = post.first_source;
         // It holds the lock of the slots.
-        drop(deliver);
+        drop(post);
         (events, first.and_then(|key| self.slots.source(key)))
     }
 
@@ -230,7 +227,7 @@ impl Driver {
         let mut selector = self.selector.lock().unwrap_or_else(PoisonError::into_inner);
         let deadline = self.alarm.park().min(limit);
         let sleeps = still_idle() && self.may_sleep_until(deadline, limit, &mut selector);
-        let deliver = self.delivery(note_local, wakers);
+        let deliver = &mut self.post(note_local, wakers);
         let count = match nest {
             None if sleeps => selector.wait(deliver),
             Some(nest) if sleeps => {
@@ -301,18 +298,13 @@ impl Driver {
         self.lock_wheel().next_deadline()
     }
 
-    /// Where the events of a poll go. The slots are locked at the first that is for them, until the last.
-    fn delivery(
-        &self,
-        mut note_local: impl FnMut(IoKey, Ready),
-        wakers: &mut Vec<Waker>,
-    ) -> impl FnMut(Target, Ready) {
-        let mut sources = None;
-        move |target, ready| match target {
-            Target::Local(key) => note_local(key, ready),
-            Target::Source(key) => sources
-                .get_or_insert_with(|| self.slots.begin())
-                .deliver(key, ready, wakers),
+    fn post<'a, F>(&'a self, note_local: F, wakers: &'a mut Vec<Waker>) -> Post<'a, F> {
+        Post {
+            slots: &self.slots,
+            locked: None,
+            first_source: None,
+            note_local,
+            wakers,
         }
     }
 
@@ -392,6 +384,38 @@ impl Driver {
 
     fn lock_wheel(&self) -> MutexGuard<'_, Wheel<TimerTarget>> {
         self.wheel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where the events of a poll go. The slots are locked at the first that is for them, until the last.
+struct Post<'a, F> {
+    slots: &'a Slots,
+    locked: Option<Delivery<'a>>,
+    first_source: Option<SourceKey>,
+    note_local: F,
+    wakers: &'a mut Vec<Waker>,
+}
+
+impl<F: FnMut(IoKey, Ready)> Deliver for Post<'_, F> {
+    fn foresee(&mut self, key: SourceKey) {
+        let slots = self.locked.get_or_insert_with(|| self.slots.begin());
+        slots.foresee(key);
+    }
+
+    #[inline(always)]
+    fn deliver(&mut self, target: Target, ready: Ready) {
+        match target {
+            Target::Local(key) => (self.note_local)(key, ready),
+            Target::Source(key) => {
+                self.first_source.get_or_insert(key);
+                let slots = self.locked.get_or_insert_with(|| self.slots.begin());
+                slots.deliver(key, ready, self.wakers);
+            }
+        }
+    }
+
+    fn had_sources(&self) -> bool {
+        self.first_source.is_some()
     }
 }
 

@@ -19,7 +19,7 @@ use rustix::time::{
 use crate::config::TurnBudget;
 use crate::driver::alarm::NEVER;
 use crate::driver::readiness::Ready;
-use crate::driver::slots::{Target, target_of};
+use crate::driver::slots::{SourceKey, Target, target_of};
 
 /// mio's waker; a key never looks like this, because its [`Target`] bit would be set on index 2^32-1.
 pub(crate) const UNPARK: Token = Token(usize::MAX);
@@ -36,6 +36,16 @@ pub(crate) enum Batch {
     Rescue,
 }
 
+/// Who is told of the events of a poll while the selector is locked: it may note them, and nothing of a
+/// user's may run in it.
+pub(crate) trait Deliver {
+    /// Of several events for sockets of tasks, each before the first is delivered.
+    fn foresee(&mut self, key: SourceKey);
+    fn deliver(&mut self, target: Target, ready: Ready);
+    /// Whether anything was for sockets of tasks.
+    fn had_sources(&self) -> bool;
+}
+
 /// Events that a rescuer takes at once: it holds a lock that the other loop will want.
 const RESCUE_EVENTS: usize = 64;
 
@@ -48,6 +58,8 @@ pub(crate) struct Selector {
     timer: OwnedFd,
     /// When the timer descriptor fires; [`NEVER`] when it is not armed.
     armed_until: u64,
+    /// Whether there were sockets of tasks among the last events; then there are likely to be again.
+    brought_sources: bool,
 }
 
 impl Selector {
@@ -65,19 +77,18 @@ impl Selector {
             rescue: Events::with_capacity(RESCUE_EVENTS),
             timer,
             armed_until: NEVER,
+            brought_sources: false,
         };
         Ok((selector, registry, waker))
     }
 
-    /// Takes what is there, without waiting. `deliver` is told of each event while the selector is
-    /// locked: it may note it, and nothing of a user's may run in it.
-    pub(crate) fn poll_now(&mut self, batch: Batch, deliver: impl FnMut(Target, Ready)) -> usize {
+    /// Takes what is there, without waiting.
+    pub(crate) fn poll_now(&mut self, batch: Batch, deliver: &mut impl Deliver) -> usize {
         self.poll(batch, Some(Duration::ZERO), deliver)
     }
 
     /// Waits for an event or an unpark; no limit but the one given to [`arm`](Self::arm).
-    /// `deliver` is as for [`poll_now`](Self::poll_now).
-    pub(crate) fn wait(&mut self, deliver: impl FnMut(Target, Ready)) -> usize {
+    pub(crate) fn wait(&mut self, deliver: &mut impl Deliver) -> usize {
         self.poll(Batch::Idle, None, deliver)
     }
 
@@ -105,12 +116,7 @@ impl Selector {
         Ok(())
     }
 
-    fn poll(
-        &mut self,
-        batch: Batch,
-        wait: Option<Duration>,
-        mut deliver: impl FnMut(Target, Ready),
-    ) -> usize {
+    fn poll(&mut self, batch: Batch, wait: Option<Duration>, deliver: &mut impl Deliver) -> usize {
         let events = match batch {
             Batch::Busy => &mut self.busy,
             Batch::Idle => &mut self.idle,
@@ -123,13 +129,16 @@ impl Selector {
             // EBADF, EFAULT or EINVAL: the descriptor is not what this code believes it is.
             Err(error) => panic!("the selector of a loop failed: {error}"),
         }
+        if self.brought_sources {
+            foresee(events, deliver);
+        }
         let mut count = 0;
         let mut of_this_loop = 0;
         for event in events.iter() {
             count += 1;
             let token = event.token();
             if token < TIMER {
-                deliver(target_of(token), ready_of(event));
+                deliver.deliver(target_of(token), ready_of(event));
                 continue;
             }
             of_this_loop += 1;
@@ -138,7 +147,23 @@ impl Selector {
                 self.armed_until = NEVER;
             }
         }
+        self.brought_sources = deliver.had_sources();
         count - of_this_loop
+    }
+}
+
+/// One event alone is delivered at once.
+fn foresee(events: &Events, deliver: &mut impl Deliver) {
+    if events.iter().nth(1).is_none() {
+        return;
+    }
+    for event in events {
+        let token = event.token();
+        if token < TIMER
+            && let Target::Source(key) = target_of(token)
+        {
+            deliver.foresee(key);
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use std::task::Waker;
 use slotmap::{Key, KeyData, SlotMap, new_key_type};
 
 use crate::atomics::{AtomicBool, AtomicUsize, Ordering};
+use crate::driver::footprint::{Footprint, prefetch_pair};
 use crate::driver::readiness::{Interest, Readiness, Ready};
 
 new_key_type! {
@@ -143,6 +144,8 @@ pub(crate) struct Slot {
     pub(crate) source: Arc<Source>,
     reader: Option<Waker>,
     writer: Option<Waker>,
+    /// Of the task that reads.
+    footprint: Footprint,
 }
 
 impl Slot {
@@ -180,12 +183,21 @@ impl Slots {
     }
 
     /// Puts `waker` in the place of the one that is kept for this direction.
-    pub(crate) fn keep(&self, key: SourceKey, interest: Interest, waker: &Waker) {
+    pub(crate) fn keep(
+        &self,
+        key: SourceKey,
+        interest: Interest,
+        waker: &Waker,
+        footprint: Footprint,
+    ) {
         // The drop of the other may run anything: not under the lock.
         let new = waker.clone();
         let mut slots = self.lock();
         let slot = slots.get_mut(key).expect("a registration has its slot");
         let old = slot.waker(interest).replace(new);
+        if interest == Interest::Read {
+            slot.footprint = footprint;
+        }
         slot.source.kept(interest).set(waker);
         drop(slots);
         drop(old);
@@ -214,6 +226,19 @@ impl Slots {
 pub(crate) struct Delivery<'a>(MutexGuard<'a, SlotMap<SourceKey, Slot>>);
 
 impl Delivery<'_> {
+    /// Has the processor fetch what [`deliver`](Self::deliver), and then the task, will look at.
+    pub(crate) fn foresee(&self, key: SourceKey) {
+        let Some(slot) = self.0.get(key) else {
+            return;
+        };
+        prefetch_pair(Arc::as_ptr(&slot.source).addr());
+        if let Some(reader) = &slot.reader {
+            // Of a task of ours, its record.
+            prefetch_pair(reader.data().addr());
+        }
+        slot.footprint.prefetch();
+    }
+
     /// Records the event. The wakers of who waits for it are appended to `wakers`, to be woken after the lock is
     /// gone.
     // Never: inlined, it takes registers from the events of callbacks, which go the same way (10 instructions each).

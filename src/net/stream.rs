@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
 
-use crate::driver::{Extent, Interest, Registration};
+use crate::driver::{Extent, Footprint, Interest, Registration};
 use crate::net::socket;
 use crate::runtime::{LocalLoop, with_lent_buffer};
 
@@ -48,7 +48,10 @@ impl Stream {
     }
 
     pub(crate) fn read(&self, buf: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
-        poll_fn(|cx| self.poll_recv(cx, buf))
+        poll_fn(move |cx| {
+            let footprint = self.registration.footprint(buf, &buf);
+            self.poll_recv_foreseen(cx, buf, footprint)
+        })
     }
 
     /// Receives into the buffer that the loop lends.
@@ -58,13 +61,17 @@ impl Stream {
     ) -> impl Future<Output = io::Result<T>> {
         let mut look = Some(look);
         poll_fn(move |cx| {
-            let looked = self.registration.poll_io(cx, Interest::Read, |fd| {
+            let footprint = self.registration.footprint(&[], &look);
+            let receive = |fd: &OwnedFd| {
                 with_lent_buffer(|buf| {
                     let received = socket::recv(fd, buf)?;
                     let look = look.take().expect("not polled after it was ready");
                     Ok((look(&buf[..received]), extent(received, buf.len())))
                 })
-            });
+            };
+            let looked = self
+                .registration
+                .poll_io_foreseen(cx, Interest::Read, footprint, receive);
             self.before_wait(looked)
         })
     }
@@ -113,10 +120,24 @@ impl Stream {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let received = self.registration.poll_io(cx, Interest::Read, |fd| {
+        let footprint = self.registration.footprint(buf, self);
+        self.poll_recv_foreseen(cx, buf, footprint)
+    }
+
+    #[inline(always)]
+    fn poll_recv_foreseen(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+        footprint: Footprint,
+    ) -> Poll<io::Result<usize>> {
+        let receive = |fd: &OwnedFd| {
             let received = socket::recv(fd, buf)?;
             Ok((received, extent(received, buf.len())))
-        });
+        };
+        let received = self
+            .registration
+            .poll_io_foreseen(cx, Interest::Read, footprint, receive);
         self.before_wait(received)
     }
 
