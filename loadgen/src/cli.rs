@@ -234,6 +234,17 @@ pub(crate) struct DemoArgs {
     /// Bytes of a request: 64, 4KiB, 1MiB
     #[arg(long, value_name = "BYTES", default_value = "64")]
     pub(crate) size: Sizes,
+    /// Requests a second over all connections: 20k, 1M
+    #[arg(
+        long,
+        value_name = "RATE",
+        default_value = "20k",
+        conflicts_with = "closed"
+    )]
+    pub(crate) rate: Rate,
+    /// As fast as it goes: a connection sends again when it has its answer (a closed loop)
+    #[arg(long)]
+    pub(crate) closed: bool,
     /// How long to measure, after 1 s of warm-up
     #[arg(long, value_name = "TIME", default_value = "5s")]
     pub(crate) duration: Span,

@@ -72,6 +72,7 @@ pub(crate) fn load(args: &DemoArgs, target: Target, cpus: &[usize]) -> Options {
         target: Some(target),
         connections: Some(args.connections),
         size: Some(args.size),
+        rate: (!args.closed).then_some(args.rate),
         duration: Some(args.duration),
         pin: match cpus {
             [] | [_] => Vec::new(),
@@ -103,7 +104,8 @@ pub(crate) fn introduction(server: &DemoServer, cpus: &[usize]) -> String {
 /// What to do after the demo.
 pub(crate) const WHAT_NEXT: &str = "\
 try next:
-  loadgen demo --connections 1                  latency without queueing
+  loadgen demo --closed                         as fast as it goes
+  loadgen demo --connections 1 --closed         latency without queueing
   loadgen demo --size 16KiB                     larger requests
   loadgen run tcp://HOST:PORT --out results     your own server, with files for the HdrHistogram plotter
   loadgen run --help                            every option";

@@ -18,6 +18,7 @@ fn demo_reports_exits_with_0_and_leaves_no_server_behind() {
     ]);
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     assert_eq!(ran.line("errors"), "none");
+    assert!(ran.line("load").starts_with("open loop of 20000.0/s"));
     assert!(ran.answered("measured") > 0, "{ran:#?}");
     assert!(
         ran.stdout
@@ -39,4 +40,11 @@ fn demo_reports_exits_with_0_and_leaves_no_server_behind() {
         );
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn demo_goes_as_fast_as_it_can_if_it_is_told_so() {
+    let ran = loadgen(&["demo", "--closed", "--duration", "300ms"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.line("load").starts_with("closed loop"), "{ran:#?}");
 }
