@@ -136,20 +136,13 @@ impl Shared {
     }
 
     /// The loop in whose list a task is, by the task's id.
-    pub(crate) fn home_of(&self, task: TaskId) -> &Remote {
+    pub(crate) fn lister_of(&self, task: TaskId) -> &Remote {
         &self.loops[(task.0 % self.loops.len() as u64) as usize]
     }
 
     /// What is known of a task; `None` if it has ended.
     pub(crate) fn info_of(&self, task: TaskKey) -> Option<TaskInfo> {
-        self.home_of(task.id).members.info(task)
-    }
-
-    /// Sends to loop `id` and ends its sleep; a closed loop gives the message back.
-    fn send(&self, id: usize, message: Message) -> Result<(), Message> {
-        self.loops[id].inbox.push(message)?;
-        self.wake(id);
-        Ok(())
+        self.lister_of(task.id).members.info(task)
     }
 
     /// Ends the sleep of loop `id`, if it sleeps, or has its host turn it, if it rests there.
@@ -227,7 +220,9 @@ impl Home {
 
     /// Sends to this loop and ends its sleep; a closed loop gives the message back.
     pub(crate) fn send(&self, message: Message) -> Result<(), Message> {
-        self.shared.send(self.id, message)
+        self.remote().inbox.push(message)?;
+        self.shared.wake(self.id);
+        Ok(())
     }
 
     /// Calls `f` with the worker of this loop if the present thread turns it.
@@ -321,38 +316,39 @@ fn schedule_movable(task: Runnable, info: ScheduleInfo) {
     context::with_current(|worker| match worker {
         Some(worker) if is_of_runtime(&task, worker) => worker.push_movable(task, info),
         _ => {
-            // It may be run, and its home be gone with it, before the loops are told.
-            let shared = Arc::clone(&home_of(&task).shared);
-            shared.inject(task);
+            // It may be run, and gone with all that it holds, before the loops are told.
+            let registry = Arc::clone(&task.metadata().registry);
+            home_of(&*registry).shared.inject(task);
         }
     });
 }
 
 /// Whether that loop may run the task. As good as always it is listed there, which is cheaper to see.
 fn is_of_runtime(task: &Runnable, worker: &Worker) -> bool {
-    let registry = Arc::as_ptr(&task.metadata().registry);
-    ptr::addr_eq(registry, Arc::as_ptr(worker.home())) || worker.is_of(&home_of(task).shared)
+    let registry = &task.metadata().registry;
+    ptr::addr_eq(Arc::as_ptr(registry), Arc::as_ptr(worker.home()))
+        || worker.is_of(&home_of(&**registry).shared)
 }
 
 /// Queues a loop-bound task on its home.
 fn schedule_bound(task: Runnable, _: ScheduleInfo) {
     context::with_current(|worker| match worker {
-        Some(worker) if home_of(&task).is_turned_by(worker) => {
+        Some(worker) if home_of(&*task.metadata().registry).is_turned_by(worker) => {
             worker.push_ready(Handle::Task(task));
         }
         _ => {
             // As above.
-            let Home { shared, id, .. } = home_of(&task);
-            let (shared, id) = (Arc::clone(shared), *id);
+            let registry = Arc::clone(&task.metadata().registry);
             // A home waits for its bound tasks before it closes its inbox: what comes back has never
             // run, and holds nothing but what made it.
-            drop(shared.send(id, Message::Task(task)));
+            drop(home_of(&*registry).send(Message::Task(task)));
         }
     });
 }
 
-fn home_of(task: &Runnable) -> &Home {
-    let registry: &dyn Any = task.metadata().registry.as_ref();
+/// What lists the tasks that are scheduled here.
+fn home_of(registry: &dyn Registry) -> &Home {
+    let registry: &dyn Any = registry;
     let home = registry.downcast_ref();
     home.expect("a loop's tasks are listed by its home")
 }

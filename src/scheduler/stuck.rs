@@ -87,7 +87,7 @@ impl Worker {
             rescuer: LoopId(self.id()),
             lasted,
             task_id,
-            task: task_id.and_then(|task| self.shared().home_of(task).members.find(task)),
+            task: task_id.and_then(|task| self.shared().lister_of(task).members.find(task)),
         };
         self.push_ready(Handle::Visit(Box::new(move |worker| worker.tell(&report))));
     }

@@ -118,6 +118,33 @@ fn mc_15_block_on_and_another_loop_wake_each_other() {
     end(runtime);
 }
 
+fn rally_of_two_runtimes(spawn: fn(&LoopHandle, Receiver<u64>, Sender<u64>) -> JoinHandle<()>) {
+    let runtimes = [background(2), background(1)];
+    let [(ping, pinged), (pong, ponged)] = channels();
+    ping.try_send(0).expect("it has room");
+    let sides = [
+        spawn(runtimes[0].handle(), pinged, pong),
+        spawn(runtimes[1].handle(), ponged, ping),
+    ];
+    await_rally(runtimes[0].handle(), sides);
+    for runtime in runtimes {
+        // As many as it has tasks: none was run by the other.
+        let steps = runtime.stats().total(|one| one.tasks_run);
+        assert!(steps > 10_000, "of some 25,000: {steps}");
+        end_background(runtime);
+    }
+}
+
+#[test]
+fn movable_tasks_of_two_runtimes_wake_each_other_and_stay_at_home() {
+    rally_of_two_runtimes(|handle, from, to| handle.spawn(rally(from, to, 50_000)));
+}
+
+#[test]
+fn bound_tasks_of_two_runtimes_wake_each_other_and_stay_at_home() {
+    rally_of_two_runtimes(|handle, from, to| handle.spawn_on(move || rally(from, to, 50_000)));
+}
+
 #[test]
 fn thr_02_storms_of_wake_ups_from_four_threads_arrive() {
     const THREADS: usize = 4;
