@@ -18,7 +18,8 @@ fn demo_reports_exits_with_0_and_leaves_no_server_behind() {
     ]);
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     assert_eq!(ran.line("errors"), "none");
-    assert!(ran.line("load").starts_with("open loop of 20000.0/s"));
+    let load = ran.line("load");
+    assert!(load.starts_with("open loop of 20000.0/s"), "{ran:#?}");
     assert!(ran.answered("measured") > 0, "{ran:#?}");
     assert!(
         ran.stdout
