@@ -35,7 +35,7 @@ use crate::driver::selector::{Batch, Deliver, Selector, UNPARK};
 use crate::driver::slots::{Delivery, Slots, SourceKey, token_of};
 use crate::driver::wheel::{TimerKey, Wheel};
 
-pub(crate) use crate::driver::footprint::Footprint;
+pub(crate) use crate::driver::footprint::Reader;
 pub(crate) use crate::driver::readiness::{Interest, Ready};
 pub(crate) use crate::driver::registration::{Extent, Registration};
 pub(crate) use crate::driver::slots::{IoKey, Source, Target};
@@ -179,7 +179,7 @@ impl Driver {
         &self,
         batch: Batch,
         note_local: impl FnMut(IoKey, Ready),
-        wakers: &mut Vec<Waker>,
+        wakers: &mut Vec<Arc<Waker>>,
     ) -> usize {
         let Some(mut selector) = self.try_selector() else {
             return 0;
@@ -200,7 +200,7 @@ impl Driver {
     pub(crate) fn poll_for_other(
         &self,
         note_local: impl FnMut(IoKey, Ready),
-        wakers: &mut Vec<Waker>,
+        wakers: &mut Vec<Arc<Waker>>,
     ) -> (usize, Option<Arc<Source>>) {
         let Some(mut selector) = self.try_selector() else {
             return (0, None);
@@ -222,20 +222,22 @@ impl Driver {
         nest: Option<&Nest>,
         still_idle: impl FnOnce() -> bool,
         note_local: impl FnMut(IoKey, Ready),
-        wakers: &mut Vec<Waker>,
+        wakers: &mut Vec<Arc<Waker>>,
     ) -> usize {
         let mut selector = self.selector.lock().unwrap_or_else(PoisonError::into_inner);
         let deadline = self.alarm.park().min(limit);
         let sleeps = still_idle() && self.may_sleep_until(deadline, limit, &mut selector);
-        let deliver = &mut self.post(note_local, wakers);
+        let mut post = self.post(note_local, wakers);
         let count = match nest {
-            None if sleeps => selector.wait(deliver),
+            None if sleeps => selector.wait(&mut post),
             Some(nest) if sleeps => {
                 nest.wait();
-                selector.poll_now(Batch::Idle, deliver)
+                selector.poll_now(Batch::Idle, &mut post)
             }
-            _ => selector.poll_now(Batch::Idle, deliver),
+            _ => selector.poll_now(Batch::Idle, &mut post),
         };
+        // It holds the lock of the slots.
+        drop(post);
         self.alarm.unpark();
         drop(selector);
         count
@@ -298,7 +300,7 @@ impl Driver {
         self.lock_wheel().next_deadline()
     }
 
-    fn post<'a, F>(&'a self, note_local: F, wakers: &'a mut Vec<Waker>) -> Post<'a, F> {
+    fn post<'a, F>(&'a self, note_local: F, wakers: &'a mut Vec<Arc<Waker>>) -> Post<'a, F> {
         Post {
             slots: &self.slots,
             locked: None,
@@ -387,16 +389,20 @@ impl Driver {
     }
 }
 
-/// Where the events of a poll go. The slots are locked at the first that is for them, until the last.
+/// Where the events of a poll go. The slots are locked from the first that is for them, foreseen or delivered, to the end.
 struct Post<'a, F> {
     slots: &'a Slots,
     locked: Option<Delivery<'a>>,
     first_source: Option<SourceKey>,
     note_local: F,
-    wakers: &'a mut Vec<Waker>,
+    wakers: &'a mut Vec<Arc<Waker>>,
 }
 
 impl<F: FnMut(IoKey, Ready)> Deliver for Post<'_, F> {
+    fn foresees(&self) -> bool {
+        self.slots.are_many()
+    }
+
     fn foresee(&mut self, key: SourceKey) {
         let slots = self.locked.get_or_insert_with(|| self.slots.begin());
         slots.foresee(key);
@@ -412,10 +418,6 @@ impl<F: FnMut(IoKey, Ready)> Deliver for Post<'_, F> {
                 slots.deliver(key, ready, self.wakers);
             }
         }
-    }
-
-    fn had_sources(&self) -> bool {
-        self.first_source.is_some()
     }
 }
 

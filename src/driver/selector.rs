@@ -39,11 +39,11 @@ pub(crate) enum Batch {
 /// Who is told of the events of a poll while the selector is locked: it may note them, and nothing of a
 /// user's may run in it.
 pub(crate) trait Deliver {
-    /// Of several events for sockets of tasks, each before the first is delivered.
+    /// Whether it pays to look ahead.
+    fn foresees(&self) -> bool;
+    /// Of several events, before the first is delivered: those for sockets of tasks.
     fn foresee(&mut self, key: SourceKey);
     fn deliver(&mut self, target: Target, ready: Ready);
-    /// Whether anything was for sockets of tasks.
-    fn had_sources(&self) -> bool;
 }
 
 /// Events that a rescuer takes at once: it holds a lock that the other loop will want.
@@ -58,8 +58,6 @@ pub(crate) struct Selector {
     timer: OwnedFd,
     /// When the timer descriptor fires; [`NEVER`] when it is not armed.
     armed_until: u64,
-    /// Whether there were sockets of tasks among the last events; then there are likely to be again.
-    brought_sources: bool,
 }
 
 impl Selector {
@@ -77,7 +75,6 @@ impl Selector {
             rescue: Events::with_capacity(RESCUE_EVENTS),
             timer,
             armed_until: NEVER,
-            brought_sources: false,
         };
         Ok((selector, registry, waker))
     }
@@ -129,7 +126,7 @@ impl Selector {
             // EBADF, EFAULT or EINVAL: the descriptor is not what this code believes it is.
             Err(error) => panic!("the selector of a loop failed: {error}"),
         }
-        if self.brought_sources {
+        if deliver.foresees() {
             foresee(events, deliver);
         }
         let mut count = 0;
@@ -147,7 +144,6 @@ impl Selector {
                 self.armed_until = NEVER;
             }
         }
-        self.brought_sources = deliver.had_sources();
         count - of_this_loop
     }
 }
@@ -186,4 +182,74 @@ fn ended(event: &mio::event::Event) -> Ready {
         .or_if(event.is_error(), Ready::ERROR)
         .or_if(event.is_read_closed(), Ready::READ_CLOSED)
         .or_if(event.is_write_closed(), Ready::WRITE_CLOSED)
+}
+
+#[cfg(all(test, not(garland_loom)))]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+
+    use mio::Interest;
+    use mio::unix::SourceFd;
+    use slotmap::SlotMap;
+
+    use crate::config::TurnBudget;
+    use crate::driver::readiness::Ready;
+    use crate::driver::selector::{Batch, Deliver, Selector};
+    use crate::driver::slots::{SourceKey, Target, token_of};
+
+    /// What a poll told, in order: a key is foreseen, or delivered.
+    #[derive(Debug, Default)]
+    struct Log {
+        foreseen: Vec<SourceKey>,
+        delivered: Vec<SourceKey>,
+    }
+
+    impl Deliver for Log {
+        fn foresee(&mut self, key: SourceKey) {
+            assert!(self.delivered.is_empty(), "all of them before the first");
+            self.foreseen.push(key);
+        }
+
+        fn deliver(&mut self, target: Target, _: Ready) {
+            if let Target::Source(key) = target {
+                self.delivered.push(key);
+            }
+        }
+
+        fn foresees(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn several_events_for_tasks_are_foreseen_and_one_is_not() {
+        let (mut selector, registry, _unpark) =
+            Selector::new(&TurnBudget::default()).expect("a selector can be made");
+        let mut keys = SlotMap::<SourceKey, ()>::with_key();
+        let mut peers = Vec::new();
+        let mut here = Vec::new();
+        for _ in 0..2 {
+            let (near, far) = UnixStream::pair().expect("a pair can be made");
+            let token = token_of(Target::Source(keys.insert(())));
+            let watched =
+                registry.register(&mut SourceFd(&near.as_raw_fd()), token, Interest::READABLE);
+            watched.expect("it can be watched");
+            here.push(near);
+            peers.push(far);
+        }
+        let mut poll = |peers: &mut [UnixStream]| {
+            for peer in peers {
+                peer.write_all(b"x").expect("there is room");
+            }
+            let mut log = Log::default();
+            let events = selector.poll_now(Batch::Idle, &mut log);
+            assert_eq!(events, log.delivered.len());
+            (log.foreseen.len(), log.delivered.len())
+        };
+        assert_eq!(poll(&mut peers), (2, 2));
+        assert_eq!(poll(&mut peers[..1]), (0, 1));
+        assert_eq!(poll(&mut []), (0, 0));
+    }
 }

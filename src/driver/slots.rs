@@ -16,7 +16,7 @@ use std::task::Waker;
 use slotmap::{Key, KeyData, SlotMap, new_key_type};
 
 use crate::atomics::{AtomicBool, AtomicUsize, Ordering};
-use crate::driver::footprint::{Footprint, prefetch_pair};
+use crate::driver::footprint::{Footprint, prefetch, prefetch_pair};
 use crate::driver::readiness::{Interest, Readiness, Ready};
 
 new_key_type! {
@@ -25,6 +25,9 @@ new_key_type! {
     /// A socket of callbacks in the table of its home loop.
     pub(crate) struct IoKey;
 }
+
+/// With what the kernel keeps of each, some eight kilobytes, so many sockets fill a second-level cache of a mebibyte.
+const MANY: usize = 128;
 
 /// Set in the token of a socket that belongs to callbacks. A key is a generation in the upper 32
 /// bits and an index in the lower, and no table comes near 2^31 entries.
@@ -121,8 +124,7 @@ impl Kept {
         self.data.load(Ordering::Acquire) == data && self.vtable.load(Ordering::Acquire) == vtable
     }
 
-    fn set(&self, waker: &Waker) {
-        let (data, vtable) = addresses(waker);
+    fn set(&self, (data, vtable): (usize, usize)) {
         // Release: partner is `is`.
         self.data.store(data, Ordering::Release);
         self.vtable.store(vtable, Ordering::Release);
@@ -136,20 +138,17 @@ fn addresses(waker: &Waker) -> (usize, usize) {
 
 /// A source with its wakers. They stay when they are woken: as good as always it is the same task that waits
 /// the next time, and then it need not bring another (half of the locked instructions of waiting and waking).
-///
-/// An event clones its waker under the lock of the table. That is a count, whoever made the waker; its call and its drop,
-/// which may run anything, are outside.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Slot {
     pub(crate) source: Arc<Source>,
-    reader: Option<Waker>,
-    writer: Option<Waker>,
+    reader: Option<Arc<Waker>>,
+    writer: Option<Arc<Waker>>,
     /// Of the task that reads.
     footprint: Footprint,
 }
 
 impl Slot {
-    fn waker(&mut self, interest: Interest) -> &mut Option<Waker> {
+    fn waker(&mut self, interest: Interest) -> &mut Option<Arc<Waker>> {
         match interest {
             Interest::Read => &mut self.reader,
             Interest::Write => &mut self.writer,
@@ -161,11 +160,16 @@ impl Slot {
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
     slots: Mutex<SlotMap<SourceKey, Slot>>,
+    /// How many there are. Written under the lock, read by whoever turns the driver. Relaxed: an old one does no harm.
+    count: AtomicUsize,
 }
 
 impl Slots {
     pub(crate) fn insert(&self, slot: Slot) -> SourceKey {
-        self.lock().insert(slot)
+        let mut slots = self.lock();
+        let key = slots.insert(slot);
+        self.count.store(slots.len(), Ordering::Relaxed);
+        key
     }
 
     /// The same source, with the wakers that are kept for it now.
@@ -176,31 +180,42 @@ impl Slots {
     }
 
     pub(crate) fn remove(&self, key: SourceKey) {
-        // The slot may hold the last reference to a waker, whose drop is foreign code: it runs
-        // after the lock is released, at the end of this statement's scope.
-        let removed = self.lock().remove(key);
+        // The slot may hold the last reference to a waker, whose drop is foreign code.
+        let mut slots = self.lock();
+        let removed = slots.remove(key);
+        self.count.store(slots.len(), Ordering::Relaxed);
+        drop(slots);
         drop(removed);
     }
 
     /// Puts `waker` in the place of the one that is kept for this direction.
-    pub(crate) fn keep(
+    ///
+    /// What was kept before is handed out: its drop is foreign code, and belongs behind the caller's locks.
+    #[must_use = "to be dropped behind all locks"]
+    pub(super) fn keep(
         &self,
         key: SourceKey,
         interest: Interest,
         waker: &Waker,
         footprint: Footprint,
-    ) {
-        // The drop of the other may run anything: not under the lock.
-        let new = waker.clone();
+    ) -> Option<Arc<Waker>> {
+        // Its clone is foreign code, too: not under the lock.
+        let new = Arc::new(waker.clone());
+        // A clone elsewhere leaves the caller's address to somebody else. (The table of functions alone says nothing: a
+        // clone may have its own copy.)
+        let known_by = if new.data() == waker.data() {
+            addresses(waker)
+        } else {
+            addresses(&new)
+        };
         let mut slots = self.lock();
         let slot = slots.get_mut(key).expect("a registration has its slot");
         let old = slot.waker(interest).replace(new);
+        slot.source.kept(interest).set(known_by);
         if interest == Interest::Read {
             slot.footprint = footprint;
         }
-        slot.source.kept(interest).set(waker);
-        drop(slots);
-        drop(old);
+        old
     }
 
     /// What has this key, if it is still there.
@@ -209,7 +224,12 @@ impl Slots {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.lock().len()
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// More than the caches hold of them: then it pays to ask ahead for what belongs to those of a poll.
+    pub(super) fn are_many(&self) -> bool {
+        self.len() >= MANY
     }
 
     /// Locks the table for a batch of events.
@@ -233,17 +253,16 @@ impl Delivery<'_> {
         };
         prefetch_pair(Arc::as_ptr(&slot.source).addr());
         if let Some(reader) = &slot.reader {
-            // Of a task of ours, its record.
-            prefetch_pair(reader.data().addr());
+            prefetch(Arc::as_ptr(reader).addr());
+            slot.footprint.prefetch();
         }
-        slot.footprint.prefetch();
     }
 
     /// Records the event. The wakers of who waits for it are appended to `wakers`, to be woken after the lock is
     /// gone.
     // Never: inlined, it takes registers from the events of callbacks, which go the same way (10 instructions each).
     #[inline(never)]
-    pub(crate) fn deliver(&self, key: SourceKey, ready: Ready, wakers: &mut Vec<Waker>) {
+    pub(crate) fn deliver(&self, key: SourceKey, ready: Ready, wakers: &mut Vec<Arc<Waker>>) {
         let Some(slot) = self.0.get(key) else {
             return;
         };
@@ -251,12 +270,12 @@ impl Delivery<'_> {
         if waiting.includes(Interest::Read)
             && let Some(reader) = &slot.reader
         {
-            wakers.push(reader.clone());
+            wakers.push(Arc::clone(reader));
         }
         if waiting.includes(Interest::Write)
             && let Some(writer) = &slot.writer
         {
-            wakers.push(writer.clone());
+            wakers.push(Arc::clone(writer));
         }
     }
 }

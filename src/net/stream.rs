@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
 
-use crate::driver::{Extent, Footprint, Interest, Registration};
+use crate::driver::{Extent, Interest, Reader, Registration};
 use crate::net::socket;
 use crate::runtime::{LocalLoop, with_lent_buffer};
 
@@ -49,8 +49,8 @@ impl Stream {
 
     pub(crate) fn read(&self, buf: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
         poll_fn(move |cx| {
-            let footprint = self.registration.footprint(buf, &buf);
-            self.poll_recv_foreseen(cx, buf, footprint)
+            let reader = Reader::new(&buf).with_buffer(buf);
+            self.poll_recv_foreseen(cx, buf, reader)
         })
     }
 
@@ -61,7 +61,7 @@ impl Stream {
     ) -> impl Future<Output = io::Result<T>> {
         let mut look = Some(look);
         poll_fn(move |cx| {
-            let footprint = self.registration.footprint(&[], &look);
+            let reader = Reader::new(&look);
             let receive = |fd: &OwnedFd| {
                 with_lent_buffer(|buf| {
                     let received = socket::recv(fd, buf)?;
@@ -71,16 +71,17 @@ impl Stream {
             };
             let looked = self
                 .registration
-                .poll_io_foreseen(cx, Interest::Read, footprint, receive);
+                .poll_io_foreseen(cx, Interest::Read, reader, receive);
             self.before_wait(looked)
         })
     }
 
     pub(crate) fn peek(&self, buf: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
-        poll_fn(|cx| {
-            self.registration.poll_io(cx, Interest::Read, |fd| {
-                Ok((socket::peek(fd, buf)?, Extent::Full))
-            })
+        poll_fn(move |cx| {
+            let reader = Reader::new(&buf).with_buffer(buf);
+            let look = |fd: &OwnedFd| Ok((socket::peek(fd, buf)?, Extent::Full));
+            self.registration
+                .poll_io_foreseen(cx, Interest::Read, reader, look)
         })
     }
 
@@ -120,8 +121,8 @@ impl Stream {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let footprint = self.registration.footprint(buf, self);
-        self.poll_recv_foreseen(cx, buf, footprint)
+        let reader = Reader::new(self).with_buffer(buf);
+        self.poll_recv_foreseen(cx, buf, reader)
     }
 
     #[inline(always)]
@@ -129,7 +130,7 @@ impl Stream {
         &self,
         cx: &mut Context<'_>,
         buf: &mut [u8],
-        footprint: Footprint,
+        reader: Reader,
     ) -> Poll<io::Result<usize>> {
         let receive = |fd: &OwnedFd| {
             let received = socket::recv(fd, buf)?;
@@ -137,7 +138,7 @@ impl Stream {
         };
         let received = self
             .registration
-            .poll_io_foreseen(cx, Interest::Read, footprint, receive);
+            .poll_io_foreseen(cx, Interest::Read, reader, receive);
         self.before_wait(received)
     }
 

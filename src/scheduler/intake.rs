@@ -1,6 +1,7 @@
 //! Taking in: what the driver, other threads and the clock have for a loop becomes entries of its queues.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 
 use crate::driver::{LocalTimerKey, TimerTarget};
@@ -10,7 +11,7 @@ use crate::scheduler::worker::Worker;
 /// Buffers for what a turn takes in, kept from turn to turn.
 #[derive(Default)]
 pub(super) struct Intake {
-    pub(super) wakers: Vec<Waker>,
+    pub(super) wakers: Vec<Arc<Waker>>,
     pub(super) due: Vec<TimerTarget>,
     pub(super) messages: Vec<Message>,
 }
@@ -26,7 +27,7 @@ impl Worker {
     /// for wakers; then wakes those. Once a turn: the list is empty before.
     pub(super) fn take_events(
         self: &Rc<Self>,
-        poll: impl FnOnce(&mut Vec<News>, &mut Vec<Waker>) -> usize,
+        poll: impl FnOnce(&mut Vec<News>, &mut Vec<Arc<Waker>>) -> usize,
     ) -> usize {
         let mut wakers = std::mem::take(&mut self.intake.borrow_mut().wakers);
         let mut news = self.news.take();
@@ -43,12 +44,12 @@ impl Worker {
 
     /// Wakes all of them, and keeps the room they were in. A waker may be foreign code, so no borrow is held
     /// while it runs.
-    pub(super) fn wake(self: &Rc<Self>, mut wakers: Vec<Waker>) {
+    pub(super) fn wake(self: &Rc<Self>, mut wakers: Vec<Arc<Waker>>) {
         // In most turns of a quiet loop there are none.
         if !wakers.is_empty() {
             let mut left = wakers.drain(..);
             while left.len() > 0 {
-                self.catch(|| left.by_ref().for_each(Waker::wake));
+                self.catch(|| left.by_ref().for_each(|waker| waker.wake_by_ref()));
             }
         }
         self.intake.borrow_mut().wakers = wakers;

@@ -337,7 +337,7 @@ impl Worker {
         }
         for target in due.drain(..) {
             match target {
-                TimerTarget::Task(waker) => wakers.push(waker),
+                TimerTarget::Task(waker) => wakers.push(Arc::new(waker)),
                 TimerTarget::Local(key) => is_sent |= send_home(victim, Message::Timer(key)),
             }
         }

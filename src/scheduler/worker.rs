@@ -303,7 +303,7 @@ impl Worker {
     }
 
     /// The sleep itself, once it is announced.
-    fn sleep(&self, limit: u64, news: &mut Vec<News>, wakers: &mut Vec<Waker>) -> usize {
+    fn sleep(&self, limit: u64, news: &mut Vec<News>, wakers: &mut Vec<Arc<Waker>>) -> usize {
         self.counters().parks.add(1);
         self.count_poll();
         let limit = limit.min(self.sleep_limit());
