@@ -15,8 +15,8 @@
 //!
 //! A protocol is called by its home loop only, so it may share plain state with its neighbours there: an
 //! `Rc` and a `Cell`, no lock. On one loop the factory captures that state. On many, a closure is called
-//! on each loop and makes the state and the factory of that loop. The kernel decides which loop gets a
-//! connection; what the loops counted adds up.
+//! on each loop and makes the state and the factory of that loop. The kernel chooses a loop for a
+//! connection, and one that has too many hands it on; what the loops counted adds up.
 //!
 //! `cargo run --example one_or_many`
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]

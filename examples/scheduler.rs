@@ -1,4 +1,4 @@
-//! A scheduler of twenty lines, and the loop that does the same: tasks take turns, one step each.
+//! A small scheduler, and the loop that does the same: tasks take turns, one step each.
 //!
 //! ```python
 //! class Task:                              class Scheduler:

@@ -58,7 +58,8 @@ impl LoopHandle {
     /// Runs `f` on a thread that is not a loop's: for calls that block, and for long computations. It
     /// begins without being awaited. From any thread.
     ///
-    /// Dropping the future does not stop `f`; its result is then dropped silently.
+    /// Dropping the future does not stop `f`; its result is then dropped silently. Nor does the end of the runtime, which
+    /// does not wait for it: [`shutdown_default_executor`](LoopHandle::shutdown_default_executor) does.
     pub fn run_in_executor<F, T>(&self, f: F) -> Blocking<T>
     where
         F: FnOnce() -> T + Send + 'static,

@@ -8,13 +8,13 @@
 //!
 //! - **callbacks**: a [`Protocol`] is called by its home loop and stays there. It need not be `Send`
 //!   and shares state with its neighbours through `Rc`. The cheapest way.
-//! - **tasks**: an async function a connection, over a [`TcpStream`]. Its steps run wherever a loop
+//! - **tasks**: an async function per connection, over a [`TcpStream`]. Its steps run wherever a loop
 //!   is free.
 //!
 //! ```
 //! use garland::{Builder, ListenOptions, Protocol, TcpStream, Transport};
 //!
-//! /// Answers each line with the number of bytes seen so far on this loop.
+//! /// Answers whatever arrives with the number of bytes seen so far on this loop.
 //! struct Count {
 //!     seen: std::rc::Rc<std::cell::Cell<usize>>,
 //! }
@@ -60,15 +60,18 @@
 //! # The layers
 //!
 //! ```text
+//!   streams     StreamReader, StreamWriter, start_server    bytes by the line, with backpressure
 //!   transport   Protocol, Transport, create_server          sockets that call a protocol
-//!   net         TcpStream, TcpListener, serve     time      sockets and waiting for tasks
+//!   net         TcpStream, UdpSocket, serve                 sockets for tasks
+//!   future      gather, TaskGroup, Promise   |  signal      several tasks at once; Ctrl-C
+//!   time        sleep, timeout               |  blocking    waiting; what would block a loop
 //!   runtime     Builder, Runtime, LoopHandle, LocalLoop     what a user holds in the hand
 //!   scheduler   the loop: queues, stealing, parking         who runs what, where, when
-//!   task        one future, spawn to join  |  driver        selector, slots, wheel, clock
-//!   atomics, config, error                                  what all of them stand on
+//!   task        one future, spawn to join    |  driver      selector, slots, wheel, clock
+//!   atomics, config, error, sync                            what all of them stand on
 //! ```
 //!
-//! A module knows the lines below its own, never its own line or a higher one.
+//! A module knows lines below its own. Which ones exactly stands in `docs/ARCHITECTURE.md`, and a test reads it.
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!(

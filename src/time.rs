@@ -99,7 +99,11 @@ impl fmt::Debug for Sleep {
 
 /// Gives `future` the time `limit`; then drops it and returns [`TimedOut`].
 ///
-/// A future that is complete at its last chance wins over the limit. Dropping this drops the future.
+/// The time counts from the first poll. A future that is complete at its last chance wins over the limit. Dropping this
+/// drops the future.
+///
+/// # Panics
+/// When it is polled outside a loop, if `future` is not complete at once.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -151,7 +155,7 @@ impl<F: Future> Future for Timeout<F> {
 /// only overflow the timetable.
 const LONGEST_PERIOD: Duration = Duration::from_nanos(u64::MAX);
 
-/// Ticks every `period`, the first time after one period.
+/// Ticks every `period`, the first time one period after `tick` is first called (not at once, as in tokio).
 ///
 /// # Panics
 /// If `period` is zero.
@@ -192,6 +196,9 @@ pub struct Interval {
 
 impl Interval {
     /// Waits for the next tick and returns when it was due. Dropping this future loses no tick.
+    ///
+    /// # Panics
+    /// When it is polled outside a loop.
     pub async fn tick(&mut self) -> Instant {
         let now = || {
             let local = LocalLoop::current();

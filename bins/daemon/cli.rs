@@ -13,7 +13,7 @@ use crate::settings::LogFormat;
 const EXAMPLES: &str = "\
 Examples:
   echod -c configs/echo.toml                        serve until SIGTERM or SIGINT
-  echod -c configs/echo.toml --check-config         say whether the file is right, start nothing
+  echod -c configs/echo.toml --check-config         name each mistake, start nothing
   echod -c configs/echo.toml --print-config         every setting, defaults filled in
   echod -c configs/tcp-echo.toml --set runtime.loops=2 --set service.tcp-echo.bind=127.0.0.1:0
 

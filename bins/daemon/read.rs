@@ -50,7 +50,7 @@ const KINDS: [&str; 3] = ["tcp-echo", "udp-echo", "tcp-spin"];
 const SERVICE_BIND: &str =
     "give ADDRESS:PORT like \"127.0.0.1:7007\" or \"[::1]:7007\", or a list of them";
 const ADMIN_BIND: &str = "give ADDRESS:PORT like \"127.0.0.1:9107\" or \"[::1]:9107\"";
-const NO_SERVICE: &str = "no service: add a [[service]] table with name, kind and bind";
+const NO_SERVICE: &str = "no service: add a [[service]] table with a kind";
 
 /// Reads the whole file, for a machine with that many cores.
 pub(crate) fn read_root(root: Node, cores: usize, problems: &mut Vec<Problem>) -> Option<Settings> {

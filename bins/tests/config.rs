@@ -309,17 +309,17 @@ fn service_must_be_there_and_have_a_kind() {
     refused(
         "[runtime]\nloops = 2\n",
         &[],
-        "echo.toml:1:1: no service: add a [[service]] table with name, kind and bind",
+        "echo.toml:1:1: no service: add a [[service]] table with a kind",
     );
     refused(
         "",
         &[],
-        "echo.toml:1:1: no service: add a [[service]] table with name, kind and bind",
+        "echo.toml:1:1: no service: add a [[service]] table with a kind",
     );
     refused(
         "service = []\n",
         &[],
-        "echo.toml:1:11: no service: add a [[service]] table with name, kind and bind",
+        "echo.toml:1:11: no service: add a [[service]] table with a kind",
     );
     refused(
         "[service]\nkind = \"tcp-echo\"\n",

@@ -68,7 +68,7 @@ Examples:
   loadgen run tcp://127.0.0.1:7007 --rate 20k --connections 256       users who do not wait for each other
   loadgen run udp://127.0.0.1:7007 --rate 5k --size 64..1200 --settle 500ms
   loadgen run tcp://127.0.0.1:7007 --churn 100                        100 requests a connection
-  loadgen run tcp://127.0.0.1:7008 --service-time exp:500us           for services of kind tcp-spin
+  loadgen run tcp://127.0.0.1:7007 --service-time exp:500us           echod -c configs/tcp-spin.toml
 
 Without --rate the load is a closed loop: each connection sends its next request when the last one
 was answered, and a server that stalls is sent nothing meanwhile. With --rate requests are due when
@@ -190,7 +190,8 @@ pub(crate) struct CompletionsArgs {
 /// What `run` takes.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RunArgs {
-    /// A file with the same options, one `key = value` a line; what stands on the command line wins
+    /// A file with the same options, one `key = value` a line; what stands on the command line wins, --assert is added,
+    /// and json or quiet in the file stay on
     #[arg(long, value_name = "FILE")]
     pub(crate) plan: Option<PathBuf>,
     #[command(flatten)]

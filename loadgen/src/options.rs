@@ -58,7 +58,7 @@ pub(crate) struct Options {
     #[arg(help_heading = LOAD, long, value_name = "N")]
     pub(crate) churn: Option<u64>,
     /// For services of kind tcp-spin, how long they work on a request: 500us, exp:500us,
-    /// bimodal:100us,20ms,0.01; requests are then 16 bytes
+    /// bimodal:100us,20ms,0.01; requests are then 16 bytes (an echo answers them too, without the work)
     #[arg(help_heading = LOAD, long, value_name = "LAW")]
     #[serde(deserialize_with = "text")]
     pub(crate) service_time: Option<ServiceTime>,
@@ -95,7 +95,7 @@ pub(crate) struct Options {
     /// Generator threads [default: 1]
     #[arg(help_heading = GENERATOR, long, value_name = "N")]
     pub(crate) threads: Option<usize>,
-    /// CPUs to pin the generator threads to, one for each thread
+    /// CPUs to pin the generator threads to, one for each thread: 2,3
     #[arg(help_heading = GENERATOR, long, value_name = "CPU", value_delimiter = ',')]
     pub(crate) pin: Vec<usize>,
     /// How an open loop waits for the next send [default: hybrid]

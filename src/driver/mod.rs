@@ -408,6 +408,7 @@ impl<F: FnMut(IoKey, Ready)> Deliver for Post<'_, F> {
         slots.foresee(key);
     }
 
+    // Always: it is what the loop over the events does (10 instructions each).
     #[inline(always)]
     fn deliver(&mut self, target: Target, ready: Ready) {
         match target {

@@ -134,6 +134,7 @@ impl<S: AsFd> Registration<S> {
     ///
     /// A short result counts as drained (one system call less for each request), unless the peer
     /// has finished or failed: then no further edge comes and only would-block is proof (S10).
+    // Always, as below.
     #[inline(always)]
     pub(crate) fn poll_io<T>(
         &self,

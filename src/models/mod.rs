@@ -3,7 +3,7 @@
 //! dependencies too.
 //!
 //! ```text
-//! RUSTFLAGS="--cfg garland_loom" LOOM_MAX_PREEMPTIONS=2 CARGO_TARGET_DIR=target/loom \
+//! RUSTFLAGS="--cfg garland_loom" LOOM_MAX_PREEMPTIONS=2 LOOM_MAX_BRANCHES=10000 CARGO_TARGET_DIR=target/loom \
 //!     cargo test --profile loom --lib models
 //! ```
 //!

@@ -192,8 +192,9 @@ impl ListenOptions {
     }
 
     /// Whether a loop that accepts a connection gives it to another, if it would otherwise have more
-    /// than that one by one and 12 %. Nothing has been made for it then; once it has begun it never
-    /// moves. Default: yes; otherwise it stays where the kernel's hash of the client's address puts it.
+    /// than that one by one and 12 %. Nothing has been made for it then. Later a connection with callbacks never moves;
+    /// the socket of a task may leave a loop that is stuck. Default: yes; otherwise it stays where the kernel's hash
+    /// of the client's address puts it.
     #[must_use]
     pub fn balance(mut self, balance: bool) -> Self {
         self.common.balance = balance;

@@ -125,6 +125,7 @@ impl Stream {
         self.poll_recv_foreseen(cx, buf, reader)
     }
 
+    // Always, as above.
     #[inline(always)]
     fn poll_recv_foreseen(
         &self,

@@ -109,7 +109,8 @@ pub(crate) fn poll_accept(
 /// same direction would steal each other's wake-ups. Also `AsyncRead` and `AsyncWrite` of
 /// `futures_io`, for the stream and for a reference to it. `TCP_NODELAY` is on.
 ///
-/// Dropping it closes the connection; what was written is still sent.
+/// Dropping it closes the connection. What was written is still sent, unless something was received that nobody read: then the
+/// kernel resets the connection. To be sure, end sending with [`shutdown`](TcpStream::shutdown) and read to the end first.
 pub struct TcpStream {
     stream: Stream,
 }
@@ -334,7 +335,7 @@ impl ReadHalf {
     }
 }
 
-/// The writing half of a [`TcpStream`]. Dropping it does not end the stream: close it for that.
+/// The writing half of a [`TcpStream`]. Dropping it does not end the stream: [`finish`](WriteHalf::finish) does.
 #[derive(Debug)]
 pub struct WriteHalf {
     stream: Arc<TcpStream>,

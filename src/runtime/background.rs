@@ -51,7 +51,8 @@ impl BackgroundRuntime {
     }
 
     /// Ends every loop: tasks are cancelled and dropped on their loops, sockets are closed. Waits at
-    /// most `limit` for loops that do not stop, and names them in the report.
+    /// most `limit` for loops that do not stop, and names them in the report. Jobs of
+    /// [`run_in_executor`](crate::run_in_executor) are not waited for; see [`Runtime::run`](crate::Runtime::run).
     pub fn shutdown(mut self, limit: Duration) -> ShutdownReport {
         self.shutdown.run(limit, || {})
     }

@@ -74,7 +74,7 @@ impl Builder {
 
     /// From when on a loop that is in one callback, or one step of a task, is reported: in the log, level `WARN`, and
     /// to [`on_stuck`](Builder::on_stuck). Default: 100 ms. Once for each stretch; not at all for one that is
-    /// announced with [`long_section`](crate::long_section).
+    /// announced with [`long_section`](crate::long_section). At least 1 ms.
     ///
     /// It is the loops that watch each other: with one loop, without [`rescue`](Builder::rescue), and while all of them
     /// are stuck at once, nobody reports.

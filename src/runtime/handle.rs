@@ -107,7 +107,14 @@ impl LoopHandle {
     /// Starts a task that any loop of the runtime may run, one step at a time.
     ///
     /// From a loop it starts there, unless more waits there than it is soon done with and another is idle; from
-    /// elsewhere, wherever there is room.
+    /// elsewhere, wherever there is room. A thread that is no loop waits for the result with any executor:
+    ///
+    /// ```
+    /// # let runtime = garland::Builder::new().loops(1).start()?;
+    /// let answer = runtime.handle().spawn(async { 6 * 7 });
+    /// assert_eq!(futures_lite::future::block_on(answer).expect("did not panic"), 42);
+    /// # Ok::<(), garland::BuildError>(())
+    /// ```
     #[track_caller]
     #[doc(alias = "run_coroutine_threadsafe")]
     pub fn spawn<F>(&self, future: F) -> JoinHandle<F::Output>

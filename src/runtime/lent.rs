@@ -158,6 +158,10 @@ impl Runtime {
     /// cancelled, on their loops, what fails on the way is told to the exception handlers, and the
     /// runtime closes. It waits at most five seconds for loops that do not stop, and names them in the log.
     ///
+    /// Jobs of [`run_in_executor`](crate::run_in_executor) that are still under way are not waited for, unlike in `asyncio.run`:
+    /// await [`LoopHandle::shutdown_default_executor`] at the end of `main` if they must not be cut short by the end
+    /// of the process.
+    ///
     /// A runtime for several runs is one with several `block_on` and a [`shutdown`](Runtime::shutdown).
     ///
     /// ```
@@ -181,7 +185,8 @@ impl Runtime {
     }
 
     /// Ends every loop: tasks are cancelled and dropped on their loops, sockets are closed. Waits at
-    /// most `limit` for loops that do not stop, and names them in the report.
+    /// most `limit` for loops that do not stop, and names them in the report. Jobs of
+    /// [`run_in_executor`](crate::run_in_executor) are not waited for; see [`run`](Runtime::run).
     ///
     /// It takes the runtime, so that neither a second call nor one inside a run compiles:
     ///

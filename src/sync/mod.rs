@@ -3,7 +3,8 @@
 //! asyncio's primitives belong to the loop that first waited on them. These do not: each is `Send` and
 //! `Sync`, and tasks of any loop, movable or not, and threads that block on a future may meet at one.
 //! What asyncio promises holds all the same: who waits is served in the order in which it began to
-//! wait, and who is cancelled while it waits loses nothing and passes its turn on.
+//! wait, and who is cancelled while it waits loses nothing and passes its turn on. (At a [`Queue`] a newcomer may still come
+//! first, as in asyncio; [`RwLock`], [`OnceCell`] and [`channel`] have their own rules.)
 //!
 //! ```text
 //!   Lock       one at a time              Condition   ... until somebody says so

@@ -17,7 +17,7 @@ use crate::task::{Listed, Witness, drop_payload};
 /// What a panic carries.
 pub(crate) type Panic = Box<dyn Any + Send>;
 
-/// Names a task, unique within its runtime.
+/// The id of a task, unique within its runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId(pub(crate) u64);
 
@@ -138,7 +138,7 @@ impl<T> Drop for Outcome<T> {
 /// - A panic of the task is an error here; nothing else is hurt by it. If nobody takes it, because the
 ///   handle is dropped, it is told to the exception handler of the loop on which the task panicked.
 /// - Cancelling whoever awaits the handle detaches the task. Awaiting loses nothing: `&mut handle`
-///   may be awaited again. [`cancel_on_drop`](JoinHandle::cancel_on_drop) makes it otherwise.
+///   may be awaited again until it has given the result; then it panics. [`cancel_on_drop`](JoinHandle::cancel_on_drop) makes it otherwise.
 /// - A task that awaits its own handle panics.
 ///
 /// ```
@@ -270,7 +270,7 @@ impl<T> JoinHandle<T> {
         }
     }
 
-    /// The task's name; `None` if a closed runtime refused it, or if its result was taken.
+    /// The task's id; `None` if a closed runtime refused it, or if its result was taken.
     pub fn id(&self) -> Option<TaskId> {
         match &self.inner {
             Inner::Live(live) => Some(live.cancel.id()),
