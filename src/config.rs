@@ -18,7 +18,7 @@ const STUCK_AFTER_MIN: Duration = Duration::from_millis(1);
 /// Whether loops are pinned to cores.
 ///
 /// Threads and processes that are started on a pinned loop inherit its core: start them before the run or by
-/// [`run_in_executor`](crate::run_in_executor), or do not pin.
+/// [`run_in_executor`](crate::run_in_executor) (in the default pool), or do not pin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pin {
     /// Pin when every loop can have a core of its own and no CPU quota is set.

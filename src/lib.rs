@@ -71,7 +71,7 @@
 //!   atomics, config, error, sync                            what all of them stand on
 //! ```
 //!
-//! A module knows lines below its own. Which ones exactly stands in `docs/ARCHITECTURE.md`, and a test reads it.
+//! A module knows lines below its own; which ones exactly, `docs/ARCHITECTURE.md` says, and a test.
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!(

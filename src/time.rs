@@ -103,7 +103,7 @@ impl fmt::Debug for Sleep {
 /// drops the future.
 ///
 /// # Panics
-/// When it is polled outside a loop, if `future` is not complete at once.
+/// When it is first polled outside a loop, if `future` is not complete at once.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -155,7 +155,7 @@ impl<F: Future> Future for Timeout<F> {
 /// only overflow the timetable.
 const LONGEST_PERIOD: Duration = Duration::from_nanos(u64::MAX);
 
-/// Ticks every `period`, the first time one period after `tick` is first called (not at once, as in tokio).
+/// Ticks every `period`, the first time one period after `tick` is first called (tokio's first tick is at once).
 ///
 /// # Panics
 /// If `period` is zero.

@@ -9,6 +9,7 @@
 //! for the old slot finds it gone, or records it once more than needed. The model is `models/m11_move.rs`.
 
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -17,7 +18,7 @@ use mio::unix::SourceFd;
 
 use crate::driver::footprint::{Footprint, Reader};
 use crate::driver::readiness::{Interest, Look, Readiness, Ready};
-use crate::driver::slots::{Slot, Source, SourceKey, Target};
+use crate::driver::slots::{Slot, Source, SourceKey, Target, ToKeep};
 use crate::driver::{Driver, WatchWrites};
 
 /// A socket with its slot.
@@ -106,11 +107,14 @@ impl<S: AsFd> Registration<S> {
             return;
         }
         let slot = place.driver.slots().copy(place.key);
-        match Place::taken(driver, slot, &self.io, |target| {
+        let taken = Place::taken(driver, slot, &self.io, |target| {
             driver.watch(&self.io, target)
-        }) {
-            Ok(there) => *place = there,
-            Err(error) => tracing::debug!(%error, "a socket stays with a loop that was stuck"),
+        });
+        let before = taken.map(|there| mem::replace(&mut *place, there));
+        // Leaving the old place may have to be logged, which is foreign code: not under the lock.
+        drop(place);
+        if let Err(error) = before {
+            tracing::debug!(%error, "a socket stays with a loop that was stuck");
         }
     }
 
@@ -175,7 +179,12 @@ impl<S: AsFd> Registration<S> {
         loop {
             match attempt {
                 Attempt::Over(outcome) => return outcome,
-                Attempt::Unsettled => self.keep(interest, cx.waker(), reader),
+                Attempt::Unsettled(seen) => {
+                    self.keep(interest, cx.waker(), reader);
+                    if self.readiness().wait(interest, seen) {
+                        return Poll::Pending;
+                    }
+                }
                 Attempt::Failed(seen, error) => match error.kind() {
                     io::ErrorKind::WouldBlock => self.readiness().clear(interest, seen),
                     io::ErrorKind::Interrupted => {}
@@ -200,7 +209,7 @@ impl<S: AsFd> Registration<S> {
             return if waits {
                 Attempt::Over(Poll::Pending)
             } else {
-                Attempt::Unsettled
+                Attempt::Unsettled(seen)
             };
         };
         match operation(&self.io) {
@@ -235,10 +244,11 @@ impl<S: AsFd> Registration<S> {
     /// Has an event wake `waker`, if somebody waits by then.
     fn keep(&self, interest: Interest, waker: &Waker, reader: Reader) {
         if !self.source.keeps(interest, waker) {
+            let to_keep = ToKeep::new(waker);
             let footprint = Footprint::new(waker, &self.source, reader);
             let place = self.place();
             let slots = place.driver.slots();
-            let before = slots.keep(place.key, interest, waker, footprint);
+            let before = slots.keep(place.key, interest, to_keep, footprint);
             drop(place);
             drop(before);
         }
@@ -250,7 +260,7 @@ enum Attempt<T> {
     Over(Poll<io::Result<T>>),
     Failed(Look, io::Error),
     /// There was nothing to try, and the wait was not to be: an event has come, or another task has waited here.
-    Unsettled,
+    Unsettled(Look),
 }
 
 impl Place {

@@ -136,6 +136,29 @@ fn addresses(waker: &Waker) -> (usize, usize) {
     (waker.data().addr(), vtable.addr())
 }
 
+/// A waker that goes into a slot. Made before any lock is taken, for a clone is foreign code.
+pub(super) struct ToKeep {
+    waker: Arc<Waker>,
+    known_by: (usize, usize),
+}
+
+impl ToKeep {
+    pub(super) fn new(waker: &Waker) -> Self {
+        let clone = Arc::new(waker.clone());
+        // A clone elsewhere leaves the caller's address to somebody else; such a waker is kept anew each time. (The table
+        // of functions alone says nothing: a clone may have its own copy.)
+        let known_by = if clone.data() == waker.data() {
+            addresses(waker)
+        } else {
+            addresses(&clone)
+        };
+        ToKeep {
+            waker: clone,
+            known_by,
+        }
+    }
+}
+
 /// A source with its wakers. They stay when they are woken: as good as always it is the same task that waits
 /// the next time, and then it need not bring another (half of the locked instructions of waiting and waking).
 #[derive(Clone, Debug, Default)]
@@ -160,7 +183,8 @@ impl Slot {
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
     slots: Mutex<SlotMap<SourceKey, Slot>>,
-    /// How many there are. Written under the lock, read by whoever turns the driver. Relaxed: an old one does no harm.
+    /// How many there are. Written under the lock, read by any thread: whoever turns the driver, a rescuer, the statistics.
+    /// Relaxed: an old one does no harm.
     count: AtomicUsize,
 }
 
@@ -188,7 +212,7 @@ impl Slots {
         drop(removed);
     }
 
-    /// Puts `waker` in the place of the one that is kept for this direction.
+    /// Puts a waker in the place of the one that is kept for this direction.
     ///
     /// What was kept before is handed out: its drop is foreign code, and belongs behind the caller's locks.
     #[must_use = "to be dropped behind all locks"]
@@ -196,21 +220,12 @@ impl Slots {
         &self,
         key: SourceKey,
         interest: Interest,
-        waker: &Waker,
+        ToKeep { waker, known_by }: ToKeep,
         footprint: Footprint,
     ) -> Option<Arc<Waker>> {
-        // Its clone is foreign code, too: not under the lock.
-        let new = Arc::new(waker.clone());
-        // A clone elsewhere leaves the caller's address to somebody else. (The table of functions alone says nothing: a
-        // clone may have its own copy.)
-        let known_by = if new.data() == waker.data() {
-            addresses(waker)
-        } else {
-            addresses(&new)
-        };
         let mut slots = self.lock();
         let slot = slots.get_mut(key).expect("a registration has its slot");
-        let old = slot.waker(interest).replace(new);
+        let old = slot.waker(interest).replace(waker);
         slot.source.kept(interest).set(known_by);
         if interest == Interest::Read {
             slot.footprint = footprint;

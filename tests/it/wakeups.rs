@@ -128,9 +128,9 @@ fn rally_of_two_runtimes(spawn: fn(&LoopHandle, Receiver<u64>, Sender<u64>) -> J
     ];
     await_rally(runtimes[0].handle(), sides);
     for runtime in runtimes {
-        // As many as it has tasks: none was run by the other.
+        // Those of its own side, and none of the other's.
         let steps = runtime.stats().total(|one| one.tasks_run);
-        assert!(steps > 10_000, "of some 25,000: {steps}");
+        assert!((10_000..30_000).contains(&steps), "of some 25,000: {steps}");
         end_background(runtime);
     }
 }
