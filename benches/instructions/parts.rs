@@ -74,7 +74,7 @@ fn spawn(runtime: Runtime, batch: usize) -> Runtime {
 
 // One task that lets the others go first, of whom there are none.
 #[library_benchmark]
-#[bench::alone(args = (runtime()), config = at_most(335_000))]
+#[bench::alone(args = (runtime()), config = at_most(330_000))]
 fn yielding(runtime: Runtime) -> Runtime {
     let often = async {
         for _ in 0..TIMES {
