@@ -84,6 +84,14 @@ impl Task {
         }
     }
 
+    fn on_a_thread<T: 'static>(
+        self: &Arc<Self>,
+        does: impl FnOnce(&Task) -> T + 'static,
+    ) -> thread::JoinHandle<T> {
+        let task = Arc::clone(self);
+        thread::spawn(move || does(&task))
+    }
+
     /// R1 and R2, until the task ends. The future returns its output at step number `ready_at`.
     fn run(&self, ready_at: usize, look: Look, finish: Finish) -> End {
         let mut steps = 0;
@@ -140,14 +148,8 @@ fn finish(task: &Task) -> bool {
 fn two_cancels_against_the_last_step(cancel: Cancel, finish: Finish) {
     explore(move || {
         let task = Arc::new(Task::scheduled());
-        let other = {
-            let task = Arc::clone(&task);
-            thread::spawn(move || cancel(&task))
-        };
-        let worker = {
-            let task = Arc::clone(&task);
-            thread::spawn(move || task.run(1, look, finish))
-        };
+        let other = task.on_a_thread(cancel);
+        let worker = task.on_a_thread(move |task| task.run(1, look, finish));
         let mine = cancel(&task);
         let theirs = other.join().expect("the canceller does not panic");
         let end = worker.join().expect("the worker does not panic");
@@ -170,14 +172,8 @@ fn two_cancels_against_the_last_step(cancel: Cancel, finish: Finish) {
 fn a_second_cancel_and_a_wake() {
     explore(|| {
         let task = Arc::new(Task::scheduled());
-        let other = {
-            let task = Arc::clone(&task);
-            thread::spawn(move || cancel(&task))
-        };
-        let worker = {
-            let task = Arc::clone(&task);
-            thread::spawn(move || task.run(usize::MAX, look, finish))
-        };
+        let other = task.on_a_thread(cancel);
+        let worker = task.on_a_thread(move |task| task.run(usize::MAX, look, finish));
         let mine = cancel(&task);
         if mine {
             task.told.store(true, Ordering::Release);
@@ -194,10 +190,7 @@ fn a_second_cancel_and_a_wake() {
 fn a_cancel_against_a_waiting_future(cancel: Cancel, look: Look) {
     explore(move || {
         let task = Arc::new(Task::scheduled());
-        let worker = {
-            let task = Arc::clone(&task);
-            thread::spawn(move || task.run(usize::MAX, look, finish))
-        };
+        let worker = task.on_a_thread(move |task| task.run(usize::MAX, look, finish));
         assert!(cancel(&task), "it lives");
         let end = worker.join().expect("the worker does not panic");
         assert_eq!(end, End::FutureDropped);
