@@ -180,8 +180,7 @@ impl<S: AsFd> Registration<S> {
             match attempt {
                 Attempt::Over(outcome) => return outcome,
                 Attempt::Unsettled(seen) => {
-                    self.keep(interest, cx.waker(), reader);
-                    if self.readiness().wait(interest, seen) {
+                    if self.wait(interest, seen, cx.waker(), reader) {
                         return Poll::Pending;
                     }
                 }
@@ -230,8 +229,7 @@ impl<S: AsFd> Registration<S> {
             if let Some(ready) = seen.ready() {
                 return Poll::Ready(ready);
             }
-            self.keep(interest, cx.waker(), Reader::default());
-            if self.readiness().wait(interest, seen) {
+            if self.wait(interest, seen, cx.waker(), Reader::default()) {
                 return Poll::Pending;
             }
         }
@@ -241,8 +239,8 @@ impl<S: AsFd> Registration<S> {
         &self.source.readiness
     }
 
-    /// Has an event wake `waker`, if somebody waits by then.
-    fn keep(&self, interest: Interest, waker: &Waker, reader: Reader) {
+    /// Has the next event wake `waker` (O2): it is kept first, then waited. False if an event has come since `seen`.
+    fn wait(&self, interest: Interest, seen: Look, waker: &Waker, reader: Reader) -> bool {
         if !self.source.keeps(interest, waker) {
             let to_keep = ToKeep::new(waker);
             let footprint = Footprint::new(waker, &self.source, reader);
@@ -252,6 +250,7 @@ impl<S: AsFd> Registration<S> {
             drop(place);
             drop(before);
         }
+        self.readiness().wait(interest, seen)
     }
 }
 
