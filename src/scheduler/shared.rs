@@ -36,7 +36,7 @@ use crate::scheduler::worker::Worker;
 use crate::task::info::{Origin, TaskInfo, TaskKey};
 use crate::task::join::JoinHandle;
 use crate::task::members::{Kind, Members};
-use crate::task::{Membership, Registry, Runnable, TaskId, Witness};
+use crate::task::{Listed, Membership, Registry, Runnable, TaskId, Witness};
 
 /// Which loop of a runtime: 0 is the one that can be lent a thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -317,38 +317,38 @@ fn schedule_movable(task: Runnable, info: ScheduleInfo) {
         Some(worker) if is_of_runtime(&task, worker) => worker.push_movable(task, info),
         _ => {
             // It may be run, and gone with all that it holds, before the loops are told.
-            let registry = Arc::clone(&task.metadata().registry);
-            home_of(&*registry).shared.inject(task);
+            let listed = task.metadata().clone();
+            home_of(&listed).shared.inject(task);
         }
     });
 }
 
 /// Whether that loop may run the task. As good as always it is listed there, which is cheaper to see.
 fn is_of_runtime(task: &Runnable, worker: &Worker) -> bool {
-    let registry = &task.metadata().registry;
-    ptr::addr_eq(Arc::as_ptr(registry), Arc::as_ptr(worker.home()))
-        || worker.is_of(&home_of(&**registry).shared)
+    let listed = task.metadata();
+    ptr::addr_eq(Arc::as_ptr(&listed.registry), Arc::as_ptr(worker.home()))
+        || worker.is_of(&home_of(listed).shared)
 }
 
 /// Queues a loop-bound task on its home.
 fn schedule_bound(task: Runnable, _: ScheduleInfo) {
     context::with_current(|worker| match worker {
-        Some(worker) if home_of(&*task.metadata().registry).is_turned_by(worker) => {
+        Some(worker) if home_of(task.metadata()).is_turned_by(worker) => {
             worker.push_ready(Handle::Task(task));
         }
         _ => {
             // As above.
-            let registry = Arc::clone(&task.metadata().registry);
+            let listed = task.metadata().clone();
             // A home waits for its bound tasks before it closes its inbox: what comes back has never
             // run, and holds nothing but what made it.
-            drop(home_of(&*registry).send(Message::Task(task)));
+            drop(home_of(&listed).send(Message::Task(task)));
         }
     });
 }
 
-/// What lists the tasks that are scheduled here.
-fn home_of(registry: &dyn Registry) -> &Home {
-    let registry: &dyn Any = registry;
+/// The loop that lists a task which is scheduled here.
+fn home_of(listed: &Listed) -> &Home {
+    let registry: &dyn Any = listed.registry.as_ref();
     let home = registry.downcast_ref();
     home.expect("a loop's tasks are listed by its home")
 }
