@@ -138,7 +138,8 @@ impl<T> Drop for Outcome<T> {
 /// - A panic of the task is an error here; nothing else is hurt by it. If nobody takes it, because the
 ///   handle is dropped, it is told to the exception handler of the loop on which the task panicked.
 /// - Cancelling whoever awaits the handle detaches the task. Awaiting loses nothing: `&mut handle`
-///   may be awaited again until it has given the result; then it panics. [`cancel_on_drop`](JoinHandle::cancel_on_drop) makes it otherwise.
+///   may be awaited again until it has given the result; then it panics.
+///   [`cancel_on_drop`](JoinHandle::cancel_on_drop) makes it otherwise.
 /// - A task that awaits its own handle panics.
 ///
 /// ```
