@@ -67,7 +67,11 @@ impl StepTime {
     }
 
     pub(super) fn is_short(&self) -> bool {
-        self.usual_ns() < SHORT_NS
+        self.is_below(SHORT_NS)
+    }
+
+    pub(super) fn is_below(&self, step_ns: u64) -> bool {
+        self.usual_ns() < step_ns
     }
 
     /// Whether so many tasks keep a loop busy for longer than is good for them.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use crate::driver::{LocalTimerKey, TimerTarget};
-use crate::scheduler::ready::{Handle, Message, News};
+use crate::scheduler::news::News;
+use crate::scheduler::ready::{Handle, Message};
 use crate::scheduler::worker::Worker;
 
 /// Buffers for what a turn takes in, kept from turn to turn.

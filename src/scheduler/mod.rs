@@ -77,6 +77,8 @@
 pub(crate) mod worker;
 mod backlog;
 mod intake;
+mod cohort;
+mod news;
 mod closing;
 pub(crate) mod failure;
 pub(crate) mod debug;
@@ -103,7 +105,8 @@ pub(crate) use crate::scheduler::failure::OnError;
 pub(crate) use crate::scheduler::offload::{Offload, Permit};
 pub(crate) use crate::scheduler::read_buffer::LentBuffer;
 pub(crate) use crate::scheduler::ready::{
-    Callback, CallbackCell, Handle, IoHandler, Message, SharedCallback, SharedCallbackCell,
+    Callback, CallbackCell, Handle, IoHandler, Message, Received, SharedCallback,
+    SharedCallbackCell,
 };
 pub use crate::scheduler::shared::LoopId;
 pub(crate) use crate::scheduler::shared::{Home, Remote, Shared};

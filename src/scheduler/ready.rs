@@ -13,6 +13,8 @@ use std::panic::Location;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::io::Errno;
+
 use crate::driver::{IoKey, LocalTimerKey, Ready};
 use crate::scheduler::failure::ErrorContext;
 use crate::scheduler::worker::Worker;
@@ -28,7 +30,7 @@ pub(crate) enum Handle {
     Visit(Visit),
     /// The kernel has news of a socket that a callback owns.
     Io(IoKey, Ready),
-    /// The same of each socket that the last poll found: they stand in a list of their own, the [`News`].
+    /// The same of each socket that the last poll found: they stand in a list of their own (`news.rs`).
     News,
     /// A step of a loop-bound task.
     Task(Runnable),
@@ -52,24 +54,6 @@ impl Handle {
             Handle::Visit(_) | Handle::Task(_) | Handle::Root => {}
             Handle::Io(..) | Handle::News => {}
         }
-    }
-}
-
-/// What a poll has found: a socket that a callback owns, and what the kernel has to say about it.
-///
-/// Not a [`Handle`] each: these are many, small, and have nothing to drop. To put them among the handles and to
-/// take them out again was a tenth of what a request costs the loop.
-#[derive(Clone, Copy)]
-pub(super) struct News {
-    pub(super) key: IoKey,
-    pub(super) ready: Ready,
-}
-
-impl News {
-    /// Appends each to the list.
-    pub(super) fn note(list: &mut Vec<News>) -> impl FnMut(IoKey, Ready) {
-        // Not `push`: growing is no rare thing to it, and each event saves registers for it (6 instructions).
-        |key, ready| list.extend([News { key, ready }])
     }
 }
 
@@ -237,10 +221,20 @@ impl<F: FnOnce() + Send> SharedCallback for SharedCallbackCell<F> {
     }
 }
 
+/// How many bytes a receive has brought, 0 at the end of the stream.
+pub(crate) type Received = Result<usize, Errno>;
+
 /// A socket that callbacks own, as its home loop sees it.
 pub(crate) trait IoHandler: Any {
     /// The kernel has news. Runs as one handle of the ready queue.
     fn handle_ready(self: Rc<Self>, ready: Ready);
+    /// The first of two steps that may stand in its place, with those of other sockets between (`cohort.rs`): receives into
+    /// `buf`, and calls nothing of a user. `None` if that is not for this socket, or not now.
+    fn receive_ahead(&self, _ready: Ready, _buf: &mut [u8]) -> Option<Received> {
+        None
+    }
+    /// The second, with what the first has received into `buf`.
+    fn handle_received(self: Rc<Self>, _ready: Ready, _received: Received, _buf: &[u8]) {}
     /// The loop closes: let go of the socket without any further callback.
     fn handle_shutdown(self: Rc<Self>);
     /// What it is, for the log of debug mode.

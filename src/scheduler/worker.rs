@@ -32,8 +32,9 @@ use crate::scheduler::deque::LocalDeque;
 use crate::scheduler::failure::OnError;
 use crate::scheduler::idle::{LeftIdle, LeftSearch, Searching};
 use crate::scheduler::intake::Intake;
+use crate::scheduler::news::News;
 use crate::scheduler::read_buffer::{LentBuffer, ReadBuffer};
-use crate::scheduler::ready::{Callback, Handle, IoHandler, News};
+use crate::scheduler::ready::{Callback, Handle, IoHandler};
 use crate::scheduler::rescue::Lookout;
 use crate::scheduler::shared::{Home, Remote, Shared};
 use crate::task::Runnable;
@@ -55,6 +56,8 @@ pub(crate) struct Worker {
     spare: Cell<Vec<Handle>>,
     /// What the last poll has found, as long as it stands in the ready queue.
     pub(super) news: Cell<Vec<News>>,
+    /// Where several of those are received before the first is told: made for the first of them, and kept.
+    pub(super) ahead: Cell<Vec<u8>>,
     pub(super) io: RefCell<SlotMap<IoKey, Rc<dyn IoHandler>>>,
     pub(super) timers: RefCell<CallbackTimers>,
     attachments: Attachments,
@@ -110,6 +113,7 @@ impl Worker {
             ready: RefCell::default(),
             spare: Cell::default(),
             news: Cell::default(),
+            ahead: Cell::default(),
             io: RefCell::default(),
             timers: RefCell::default(),
             attachments: Attachments::default(),
@@ -357,37 +361,6 @@ impl Worker {
             }
             Handle::Root => root(),
             Handle::Failure(context) => self.report(*context),
-        }
-    }
-
-    /// What the last poll found, each as a handle of its own.
-    fn run_news(self: &Rc<Self>, root: &mut dyn FnMut()) {
-        let mut batch = self.news.take();
-        // What stands in the ready queue for all of them is counted already.
-        self.counters().handles_run.add(batch.len() as u64 - 1);
-        let mut left = batch.drain(..);
-        while left.len() > 0 {
-            self.catch(|| {
-                for News { key, ready } in left.by_ref() {
-                    if self.debug.is_on.get() {
-                        self.run_handle_watched(Handle::Io(key, ready), root);
-                    } else {
-                        self.remote().pulse.beat();
-                        self.run_io(key, ready);
-                    }
-                }
-            });
-        }
-        drop(left);
-        self.news.set(batch);
-    }
-
-    fn run_io(&self, key: IoKey, ready: Ready) {
-        // As if to change it: half the instructions of a shared borrow.
-        let handler = self.io.borrow_mut().get(key).cloned();
-        // None: closed by an earlier handle of this batch.
-        if let Some(handler) = handler {
-            handler.handle_ready(ready);
         }
     }
 

@@ -15,35 +15,33 @@ use rustix::io::Errno;
 
 use crate::net::SocketName;
 use crate::net::server::{EndClients, OpenGuard, ServerCore};
-use crate::runtime::{Interest, IoHandler, IoKey, LocalLoop, Ready, yield_now};
+use crate::runtime::{Interest, IoHandler, IoKey, LocalLoop, Ready, Received, yield_now};
 use crate::transport::callee::Callee;
 use crate::transport::descriptor::Descriptor;
 use crate::transport::flow::{FlowCall, WriteBuffer};
-use crate::transport::protocol::{AfterEof, Protocol};
+use crate::transport::protocol::Protocol;
+use crate::transport::reading::Held;
 use crate::transport::stream::{Transport, Unclaimed};
 
 /// From this many writes to a connection that is gone, a warning says so.
 const WARN_AFTER_LOST_WRITES: u32 = 5;
 
 /// What a pipe says whose reader is gone, and what a socket says whose peer has ended.
-const READER_GONE: Ready = Ready::READ_CLOSED.or(Ready::ERROR);
-
-/// The bytes a buffered protocol is asked to have room for: what the loop reads at once otherwise.
-const BUFFER_HINT: usize = 64 * 1024;
+pub(super) const READER_GONE: Ready = Ready::READ_CLOSED.or(Ready::ERROR);
 
 // The state of a connection, one bit each. Set and cleared on the home loop only.
 
 /// Set by `pause_reading`, cleared by `resume_reading`.
 pub(super) const READING_PAUSED: u16 = 1;
 /// There was news while nothing was to be read. Set by an event, cleared by `resume_reading`.
-const READ_DUE: u16 = 1 << 1;
+pub(super) const READ_DUE: u16 = 1 << 1;
 /// A receive stands in the ready queue. Set by `queue_read`, cleared when its turn has come.
-const READ_QUEUED: u16 = 1 << 2;
+pub(super) const READ_QUEUED: u16 = 1 << 2;
 /// A short read no longer proves that all was read (S10). Set by an event, never cleared: a receive
 /// more is all it can cost.
-const NO_MORE_EDGES: u16 = 1 << 3;
+pub(super) const NO_MORE_EDGES: u16 = 1 << 3;
 /// Nothing is read any more. Set by the peer's end, never cleared; from the start at a writing end.
-const EOF_SEEN: u16 = 1 << 4;
+pub(super) const EOF_SEEN: u16 = 1 << 4;
 /// Set by `write_eof`, never cleared; from the start at a reading end.
 const EOF_WRITTEN: u16 = 1 << 5;
 /// Set by `close`, `abort` or a fatal error, never cleared.
@@ -55,9 +53,11 @@ const RELEASED: u16 = 1 << 8;
 /// The reading end of a pipe. Set at the start, never cleared; never with WRITING_END.
 pub(super) const READING_END: u16 = 1 << 9;
 /// The writing end of a pipe. Set at the start, never cleared.
-const WRITING_END: u16 = 1 << 10;
+pub(super) const WRITING_END: u16 = 1 << 10;
 /// Bytes wait to be sent. Set when the buffer takes some, cleared when it is empty again.
-const UNSENT: u16 = 1 << 11;
+pub(super) const UNSENT: u16 = 1 << 11;
+/// There is something in `held`. Set and cleared with it.
+pub(super) const HELD: u16 = 1 << 12;
 
 /// The connection itself: known to its loop by `key`, to the protocol's owner by [`Transport`].
 pub(crate) struct Connection {
@@ -72,7 +72,9 @@ pub(crate) struct Connection {
     state: Cell<u16>,
     lost_writes: Cell<u32>,
     /// The turn of the last receive, cut to 32 bits: a confusion delays a receive by one turn.
-    read_turn: Cell<u32>,
+    pub(super) read_turn: Cell<u32>,
+    /// What was received, and could not be delivered. Seldom anything.
+    pub(super) held: Cell<Option<Box<Held>>>,
     open: Cell<Option<OpenGuard>>,
 }
 
@@ -102,6 +104,7 @@ impl Connection {
             state: Cell::new(kind),
             lost_writes: Cell::new(0),
             read_turn: Cell::new(0),
+            held: Cell::new(None),
             open: Cell::new(open),
         });
         let key = local.insert_io(connection.clone());
@@ -162,150 +165,8 @@ impl Connection {
         self.state.set(self.state.get() | bits);
     }
 
-    fn clear(&self, bits: u16) {
+    pub(super) fn clear(&self, bits: u16) {
         self.state.set(self.state.get() & !bits);
-    }
-}
-
-/// Reading. What may call the protocol is given the transport that the protocol will see, so that a request
-/// makes one and not one for each call.
-impl Connection {
-    /// One receive a turn, so that connections take turns (TRN-17); what an edge will not announce
-    /// again is queued behind the others.
-    fn read(self: &Rc<Self>, transport: &Transport) {
-        if !self.is_reading() {
-            return self.set(READ_DUE);
-        }
-        // An event behind a queued receive, or a queued receive behind an event: this turn's share is
-        // taken.
-        let turn = self.local.turn();
-        if self.read_turn.replace(turn) == turn {
-            return self.queue_read();
-        }
-        if self.protocol.is_buffered() {
-            return self.receive_buffered(transport);
-        }
-        self.local
-            .with_read_buffer(|buf| self.receive(transport, buf));
-    }
-
-    /// Of an event that is not just bytes to read.
-    #[inline(never)]
-    fn is_to_read(self: &Rc<Self>, ready: Ready) -> bool {
-        // No news is the receive that was queued.
-        if ready == Ready::NONE {
-            self.clear(READ_QUEUED);
-            return true;
-        }
-        if self.has(WRITING_END) && ready.intersects(READER_GONE) {
-            // No write need find it out (PIPE-02).
-            let is_cut = self.has(UNSENT);
-            self.force_close(is_cut.then(|| io::ErrorKind::BrokenPipe.into()));
-            return false;
-        }
-        if ready.is_final() {
-            self.set(NO_MORE_EDGES);
-        }
-        ready.intersects(Interest::Read.mask())
-    }
-
-    pub(super) fn is_reading(&self) -> bool {
-        !self.has(READING_PAUSED | CLOSING | EOF_SEEN)
-    }
-
-    fn receive(self: &Rc<Self>, transport: &Transport, buf: &mut [u8]) {
-        // Not shared: half the instructions, and nobody has it while a handle of the loop begins.
-        let received = self.descriptor.borrow_mut().receive(buf);
-        let count = match received {
-            Ok(0) => return self.receive_eof(transport),
-            Ok(count) => count,
-            Err(errno) => return self.receive_failed(errno),
-        };
-        let data = &buf[..count];
-        let called = self
-            .protocol
-            .call(transport, |protocol, t| protocol.data_received(t, data));
-        match called {
-            Ok(()) => self.go_on_after(count, buf.len()),
-            Err(error) => self.force_close(Some(error)),
-        }
-    }
-
-    /// A short read has drained the socket, unless no further edge will come.
-    fn go_on_after(self: &Rc<Self>, count: usize, room: usize) {
-        if count == room || self.has(NO_MORE_EDGES) {
-            self.queue_read();
-        }
-    }
-
-    /// One call of the protocol for both of its call-backs: the buffer is its own, and who installs
-    /// another protocol meanwhile replaces it after that.
-    #[inline(never)]
-    fn receive_buffered(self: &Rc<Self>, transport: &Transport) {
-        let received = self.protocol.call(transport, |protocol, transport| {
-            let protocol = protocol
-                .as_buffered()
-                .expect("it said so when it was installed");
-            let buf = protocol.get_buffer(transport, BUFFER_HINT);
-            let room = buf.len();
-            if !self.is_reading() {
-                self.set(READ_DUE);
-                return Ok(Err(Errno::AGAIN));
-            }
-            if room == 0 {
-                return Err(io::Error::other("get_buffer() returned no room"));
-            }
-            let received = self.descriptor.borrow().receive(buf);
-            if let Ok(count @ 1..) = received {
-                protocol.buffer_updated(transport, count);
-            }
-            Ok(received.map(|count| (count, room)))
-        });
-        match received.flatten() {
-            Ok(Ok((0, _))) => self.receive_eof(transport),
-            Ok(Ok((count, room))) => self.go_on_after(count, room),
-            Ok(Err(errno)) => self.receive_failed(errno),
-            Err(error) => self.force_close(Some(error)),
-        }
-    }
-
-    #[inline(never)]
-    fn receive_eof(self: &Rc<Self>, transport: &Transport) {
-        self.set(EOF_SEEN);
-        let told = self
-            .protocol
-            .call(transport, |protocol, t| protocol.eof_received(t));
-        match told {
-            Ok(AfterEof::KeepOpen) if !self.has(READING_END) => {}
-            Ok(_) => self.close(),
-            Err(error) => self.force_close(Some(error)),
-        }
-    }
-
-    #[inline(never)]
-    fn receive_failed(self: &Rc<Self>, errno: Errno) {
-        match errno {
-            Errno::AGAIN => {}
-            Errno::INTR => self.queue_read(),
-            _ => self.force_close(Some(errno.into())),
-        }
-    }
-
-    pub(super) fn resume_reading(self: &Rc<Self>) {
-        let state = self.state.get();
-        self.clear(READING_PAUSED | READ_DUE);
-        if state & READ_DUE != 0 {
-            self.queue_read();
-        }
-    }
-
-    /// A receive in the next turn, one however often this is called.
-    #[inline(never)]
-    fn queue_read(self: &Rc<Self>) {
-        if let (Some(key), false) = (self.key.get(), self.has(READ_QUEUED)) {
-            self.set(READ_QUEUED);
-            self.local.requeue_io(key, Ready::NONE);
-        }
     }
 }
 
@@ -538,6 +399,7 @@ impl Connection {
         }
         // Closing the last descriptor takes it out of the selector; its token is never given again.
         self.descriptor.replace(Descriptor::Closed);
+        self.held.take();
         let protocol = self.protocol.take();
         drop(protocol);
     }
@@ -581,10 +443,22 @@ impl IoHandler for Connection {
     fn handle_ready(self: Rc<Self>, ready: Ready) {
         let transport = Transport::new(self);
         let this = &transport.connection;
-        let is_plain = ready.intersects(Ready::READABLE) && !ready.is_final();
-        if is_plain || this.is_to_read(ready) {
+        if is_plain(ready) || this.is_to_read(ready) {
             this.read(&transport);
         }
+        if this.has(UNSENT) {
+            this.flush(ready);
+        }
+    }
+
+    fn receive_ahead(&self, ready: Ready, buf: &mut [u8]) -> Option<Received> {
+        is_plain(ready).then(|| self.read_ahead(buf))?
+    }
+
+    fn handle_received(self: Rc<Self>, ready: Ready, received: Received, buf: &[u8]) {
+        let transport = Transport::new(self);
+        let this = &transport.connection;
+        this.deliver::<true>(&transport, received, buf);
         if this.has(UNSENT) {
             this.flush(ready);
         }
@@ -595,6 +469,11 @@ impl IoHandler for Connection {
     }
 }
 
+/// Nothing but bytes to read.
+fn is_plain(ready: Ready) -> bool {
+    ready.intersects(Ready::READABLE) && !ready.is_final()
+}
+
 // Memory of an idle connection is a promise (docs/MEASURING.md); a script in tests is larger.
 #[cfg(not(test))]
-const _: () = assert!(size_of::<Connection>() <= 176);
+const _: () = assert!(size_of::<Connection>() <= 184);

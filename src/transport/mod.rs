@@ -8,7 +8,8 @@
 //! - `connection_lost` is called by the loop later, never inside `close`, `abort` or `write`.
 //! - While a connection is idle it owns no buffer: the loop reads into one of its own, or into that
 //!   of a [`BufferedProtocol`].
-//! - Each connection gets one receive a turn, however much waits for it.
+//! - Each connection gets one receive a turn, however much waits for it. Where many have news, several receive before
+//!   the first is told; all of the above holds in between.
 //!
 //! TCP, Unix sockets and the ends of pipes are one state machine over different system calls.
 //!
@@ -24,6 +25,7 @@ pub(crate) mod protocol;
 pub(crate) mod stream;
 pub(crate) mod callee;
 pub(crate) mod connection;
+mod reading;
 pub(crate) mod descriptor;
 pub(crate) mod flow;
 pub(crate) mod pipe;

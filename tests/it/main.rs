@@ -59,6 +59,7 @@ mod connections;
 mod unix;
 mod descriptors;
 mod churn;
+mod cohorts;
 mod regressions_net;
 mod udp;
 mod udp_loops;
