@@ -49,7 +49,8 @@ pub struct TurnBudget {
     /// Events taken from the selector in one turn while tasks are waiting: a small batch leaves
     /// the rest in the kernel, where another loop could still take it.
     pub events_busy: usize,
-    /// Events taken in one turn when nothing is waiting.
+    /// Events taken in one turn when nothing is waiting. What they bring is received before the first of it is
+    /// answered, if steps are short; more than 32 make the kernel interrupt the processors that sent it.
     pub events_idle: usize,
 }
 
@@ -59,7 +60,7 @@ impl Default for TurnBudget {
             tasks: 64,
             time: Duration::from_micros(100),
             events_busy: 16,
-            events_idle: 256,
+            events_idle: 32,
         }
     }
 }

@@ -9,17 +9,22 @@ use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
 use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
 
+use crate::atomics::{AtomicBool, Ordering};
 use crate::driver::{Extent, Interest, Reader, Registration};
 use crate::net::socket;
-use crate::runtime::{LocalLoop, with_lent_buffer};
+use crate::runtime::{LocalLoop, lets_others_receive, with_lent_buffer};
 
 /// A connected socket on the loop that made it.
 pub(crate) struct Stream {
     registration: Registration<OwnedFd>,
+    /// Something was received, and nothing sent since. Set by a receive, cleared by the send behind it, which may wait
+    /// for the receives of others. Relaxed: it orders nothing, and a wrong one costs a turn in the queue.
+    is_answering: AtomicBool,
 }
 
 impl Stream {
@@ -30,6 +35,7 @@ impl Stream {
     pub(crate) fn register(fd: OwnedFd) -> io::Result<Self> {
         Ok(Stream {
             registration: current_loop().register(fd)?,
+            is_answering: AtomicBool::new(false),
         })
     }
 
@@ -72,7 +78,7 @@ impl Stream {
             let looked = self
                 .registration
                 .poll_io_foreseen(cx, Interest::Read, reader, receive);
-            self.before_wait(looked)
+            self.after_receive(looked)
         })
     }
 
@@ -140,13 +146,15 @@ impl Stream {
         let received = self
             .registration
             .poll_io_foreseen(cx, Interest::Read, reader, receive);
-        self.before_wait(received)
+        self.after_receive(received)
     }
 
     /// A task that is about to wait for a request has its socket watched where it runs, if that was offered to it.
     #[inline(always)]
-    fn before_wait<T>(&self, outcome: Poll<T>) -> Poll<T> {
-        if outcome.is_pending() && self.registration.is_offered() {
+    fn after_receive<T>(&self, outcome: Poll<T>) -> Poll<T> {
+        if outcome.is_ready() {
+            self.is_answering.store(true, Ordering::Relaxed);
+        } else if self.registration.is_offered() {
             self.take_over();
         }
         outcome
@@ -161,6 +169,13 @@ impl Stream {
 
     #[inline(always)]
     pub(crate) fn poll_send(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_answering.load(Ordering::Relaxed) {
+            self.is_answering.store(false, Ordering::Relaxed);
+            if lets_others_receive() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
         self.registration.poll_io(cx, Interest::Write, |fd| {
             let sent = socket::send(fd, data)?;
             Ok((sent, extent(sent, data.len())))

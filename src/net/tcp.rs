@@ -198,7 +198,8 @@ impl TcpStream {
         self.stream.peek(buf)
     }
 
-    /// Writes some of `data`; waits if nothing can be written.
+    /// Writes some of `data`; waits if nothing can be written. In a loop where many tasks of short steps wait, the first
+    /// write behind a read also lets those read first, as [`yield_now`](crate::yield_now) would.
     ///
     /// # Errors
     /// Those of the connection, such as a reset.

@@ -48,7 +48,9 @@ pub(crate) use crate::driver::{Interest, IoKey, Ready, WatchWrites};
 pub(crate) use crate::runtime::affinity::spread;
 pub(crate) use crate::runtime::repeating::Repeating;
 pub use crate::scheduler::offload::Executor;
-pub(crate) use crate::scheduler::{IoHandler, Offload, Permit, Received, with_lent_buffer};
+pub(crate) use crate::scheduler::{
+    IoHandler, Offload, Permit, Received, lets_others_receive, with_lent_buffer,
+};
 pub(crate) use crate::task::drop_payload;
 pub(crate) use crate::task::join::{
     CancelHandle, CancelOnDrop, JoinError, JoinHandle, Panic, panic_text,

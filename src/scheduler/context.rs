@@ -33,6 +33,11 @@ pub(crate) fn with_lent_buffer<T>(f: impl FnOnce(&mut [u8]) -> T) -> T {
     }
 }
 
+/// Whether the step that runs on this thread, and has received, should let others receive before it sends; see `cohort.rs`.
+pub(crate) fn lets_others_receive() -> bool {
+    with_current(|worker| worker.is_some_and(|worker| worker.receives_first.get()))
+}
+
 /// A clone of the worker that runs on this thread.
 pub(crate) fn current() -> Option<Rc<Worker>> {
     with_current(|worker| worker.cloned())

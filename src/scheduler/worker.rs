@@ -71,6 +71,8 @@ pub(crate) struct Worker {
     retreated: Cell<bool>,
     /// Set while handles and tasks run: what they make ready waits until they have ended.
     in_user_code: Cell<bool>,
+    /// Set while movable tasks run that should all receive before the first of them sends.
+    pub(super) receives_first: Cell<bool>,
     /// Time has ended the last turn of movable tasks, and their steps were long.
     pub(super) was_slow: Cell<bool>,
     /// The task whose step runs just now, loop-bound or movable. What is known of it is asked for seldom.
@@ -123,6 +125,7 @@ impl Worker {
             searching: Cell::new(None),
             retreated: Cell::new(false),
             in_user_code: Cell::new(false),
+            receives_first: Cell::new(false),
             was_slow: Cell::new(false),
             current_task: Cell::new(None),
             running_place: Cell::new(None),
@@ -209,7 +212,9 @@ impl Worker {
         let sample = self.begin_sample();
         self.in_user_code.set(true);
         self.run_ready(root);
+        self.receives_first.set(self.is_cohort(self.deque.len()));
         self.catch(|| self.run_movable());
+        self.receives_first.set(false);
         self.in_user_code.set(false);
         if let Some(sample) = sample {
             self.end_sample(sample);

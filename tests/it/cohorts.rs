@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::mem::MaybeUninit;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use garland::{Buffered, BufferedProtocol, ManualClock, Protocol, Runtime, Transport, yield_now};
@@ -236,4 +237,74 @@ fn err_01_one_that_panics_does_not_keep_what_was_received_from_the_others() {
     });
     assert_eq!(on.0.handle().stats().total(|one| one.callback_panics), 1);
     end(on.0);
+}
+
+/// What tasks that answer once have done, in order, if a step takes `step`.
+fn answered(step: Duration) -> Vec<String> {
+    let (runtime, clock) = on_auto_clock();
+    let done = Arc::new(Mutex::new(Vec::new()));
+    run(&runtime, async {
+        let mut clients = Vec::new();
+        let mut tasks = Vec::new();
+        for number in 0..MEMBERS {
+            let (ours, client) = garland::UnixStream::pair().expect("descriptors");
+            let (done, clock) = (Arc::clone(&done), clock.clone());
+            tasks.push(garland::spawn(answer(number, ours, done, clock, step)));
+            clients.push(client);
+        }
+        settle(&clock, step).await;
+        for client in &clients {
+            client.write_all(b"abc").await.expect("there is room");
+        }
+        for task in tasks {
+            task.await.expect("it ends");
+        }
+        for client in &clients {
+            let mut answer = [0; 4];
+            let count = client.read(&mut answer).await.expect("it is there");
+            assert_eq!(&answer[..count], b"abc");
+        }
+    });
+    end(runtime);
+    let done = done.lock().expect("no panic");
+    done.clone()
+}
+
+async fn answer(
+    number: usize,
+    stream: garland::UnixStream,
+    done: Arc<Mutex<Vec<String>>>,
+    clock: ManualClock,
+    step: Duration,
+) {
+    let note = |what: &str| {
+        done.lock()
+            .expect("no panic")
+            .push(format!("{what}{number}"))
+    };
+    let mut data = [0; 3];
+    assert_eq!(stream.read(&mut data).await.expect("it is open"), 3);
+    note("r");
+    clock.advance(step);
+    stream.write_all(&data).await.expect("it is open");
+    note("w");
+}
+
+fn numbered(whats: &str, numbers: impl Iterator<Item = usize>) -> Vec<String> {
+    let each = |number| whats.chars().map(move |what| format!("{what}{number}"));
+    numbers.flat_map(each).collect()
+}
+
+#[test]
+fn many_tasks_of_short_steps_all_receive_before_the_first_sends() {
+    let mut expected = numbered("r", 0..MEMBERS);
+    expected.extend(numbered("w", 0..MEMBERS));
+    let done = answered(Duration::ZERO);
+    assert_eq!(done, expected);
+}
+
+#[test]
+fn tasks_of_long_steps_answer_one_after_the_other() {
+    let done = answered(Duration::from_micros(200));
+    assert_eq!(done, numbered("rw", 0..MEMBERS));
 }
