@@ -234,7 +234,9 @@ pub(crate) trait IoHandler: Any {
         None
     }
     /// The second, with what the first has received into `buf`.
-    fn handle_received(self: Rc<Self>, _ready: Ready, _received: Received, _buf: &[u8]) {}
+    fn handle_received(self: Rc<Self>, _ready: Ready, _received: Received, _buf: &[u8]) {
+        unreachable!("it has received nothing ahead");
+    }
     /// The loop closes: let go of the socket without any further callback.
     fn handle_shutdown(self: Rc<Self>);
     /// What it is, for the log of debug mode.

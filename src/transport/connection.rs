@@ -399,6 +399,7 @@ impl Connection {
         }
         // Closing the last descriptor takes it out of the selector; its token is never given again.
         self.descriptor.replace(Descriptor::Closed);
+        self.clear(HELD);
         self.held.take();
         let protocol = self.protocol.take();
         drop(protocol);

@@ -10,8 +10,8 @@ use crate::runtime::Ready;
 use crate::transport::flow::WriteLimits;
 use crate::transport::protocol::AfterEof;
 use crate::transport::script::Answer::{self, Brings, Ends, Fails, Fills, Takes, TakesAll};
-use crate::transport::script::Step::{Do, Events, Late, Turn};
-use crate::transport::script::{case, everywhere};
+use crate::transport::script::Step::{Ahead, Do, Events, Late, Turn};
+use crate::transport::script::{ahead, case, everywhere};
 use crate::transport::stream::Transport;
 
 const R: Ready = Ready::READABLE;
@@ -191,6 +191,54 @@ fn trn_16_an_error_while_reading_is_paused_waits_for_resume_or_a_write() {
         (Events(&[RESET]), &[], ""),
         (Do(write_100), &[Fails(Errno::PIPE)], "lost BrokenPipe"),
         (Do(Transport::resume_reading), &[], ""),
+    ]);
+}
+
+#[test]
+fn trn_16_what_was_received_ahead_of_a_pause_comes_on_resume() {
+    let pause = Transport::pause_reading;
+    ahead(&[
+        (Ahead(R, pause), &[Brings(5)], ""),
+        (Turn, &[], ""),
+        // One after the other: what was received, and what an edge may have announced behind it.
+        (Do(Transport::resume_reading), &[], "data 5"),
+        (Turn, &[Brings(3)], "data 3"),
+    ]);
+    ahead(&[
+        (Ahead(R, pause), &[Ends], ""),
+        (Do(Transport::resume_reading), &[], "eof"),
+        (Turn, &[], "lost"),
+    ]);
+    ahead(&[
+        (Ahead(R, pause), &[Fails(Errno::CONNRESET)], ""),
+        (Do(Transport::resume_reading), &[], ""),
+        (Turn, &[], "lost ConnectionReset"),
+    ]);
+    ahead(&[
+        (Ahead(R, pause), &[Brings(5)], ""),
+        (Do(Transport::abort), &[], "lost"),
+        (Do(Transport::resume_reading), &[], ""),
+    ]);
+    ahead(&[(Ahead(R, Transport::close), &[Brings(5)], "lost")]);
+}
+
+#[test]
+fn what_was_received_ahead_is_judged_as_ever() {
+    let nothing = |_: &Transport| {};
+    ahead(&[
+        (Ahead(R, nothing), &[Brings(5)], "data 5"),
+        // A full buffer: there may be more.
+        (Ahead(R, nothing), &[Fills, Fails(Errno::INTR)], "data 64"),
+        (Turn, &[AGAIN], ""),
+        (Turn, &[], ""),
+        (
+            Ahead(R, nothing),
+            &[Fails(Errno::INTR), Brings(3)],
+            "data 3",
+        ),
+        (Do(write_100), &[Takes(40)], ""),
+        (Ahead(R.or(W), nothing), &[Brings(5), TakesAll], "data 5"),
+        (Ahead(R, nothing), &[Ends], "eof, lost"),
     ]);
 }
 

@@ -6,7 +6,7 @@
 //! - [`close`](Transport::close) stops reading at once, sends what is buffered, then calls
 //!   `connection_lost`. [`abort`](Transport::abort) throws the buffer away.
 //! - `connection_lost` is called by the loop later, never inside `close`, `abort` or `write`.
-//! - While a connection is idle it owns no buffer: the loop reads into one of its own, or into that
+//! - While a connection is idle, and not paused, it owns no buffer: the loop reads into one of its own, or into that
 //!   of a [`BufferedProtocol`].
 //! - Each connection gets one receive a turn, however much waits for it. Where many have news, several receive before
 //!   the first is told; all of the above holds in between.

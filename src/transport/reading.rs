@@ -94,7 +94,7 @@ impl Connection {
 
     #[cold]
     fn receive_held(&self, buf: &mut [u8]) -> Received {
-        let mut held = self.held.take().ok_or(Errno::AGAIN)?;
+        let mut held = self.held.take().expect("as the state says");
         let received = held.receive(buf);
         if held.is_empty() {
             self.clear(HELD);
@@ -140,6 +140,8 @@ impl Connection {
         if self.has(CLOSING) {
             return;
         }
+        // What was held before has been received first: it is never more than a buffer has room for.
+        debug_assert!(!self.has(HELD));
         let bytes = buf[..received.unwrap_or(0)].to_vec();
         self.held.set(Some(Box::new(Held { received, bytes })));
         self.set(HELD);

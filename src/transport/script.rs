@@ -179,13 +179,20 @@ pub(super) enum Step {
     Do(fn(&Transport)),
     /// An event that nothing can have kept back: the connection is told past its loop.
     Late(Ready),
+    /// The same, and it receives before its owner does something, and hears of it after that.
+    Ahead(Ready, fn(&Transport)),
     /// Nothing new.
     Turn,
 }
-use Step::{Do, Events, Late, Turn};
+use Step::{Ahead, Do, Events, Late, Turn};
 
 /// Step, answers of the kernel, and what has come of it when the turn is over.
 pub(super) type Row = (Step, &'static [Answer], &'static str);
+
+/// A protocol that may receive ahead, which lends no buffer.
+pub(super) fn ahead(rows: &[Row]) {
+    play(1, false, AfterEof::Close, |_, _| {}, rows, "ahead");
+}
 
 /// The numbers of loops, the kinds of protocol.
 pub(super) fn everywhere(after_eof: AfterEof, react: Reaction, rows: &[Row]) {
@@ -242,6 +249,17 @@ fn play(
                     .for_each(|ready| local.requeue_io(key, *ready)),
                 Do(act) => act(&transport),
                 Late(ready) => Rc::clone(&connection).handle_ready(*ready),
+                Ahead(ready, act) => {
+                    let mut buf = [0; 64];
+                    let received = connection.receive_ahead(*ready, &mut buf);
+                    act(&transport);
+                    match received {
+                        Some(received) => {
+                            Rc::clone(&connection).handle_received(*ready, received, &buf);
+                        }
+                        None => Rc::clone(&connection).handle_ready(*ready),
+                    }
+                }
                 Turn => {}
             }
             yield_now().await;

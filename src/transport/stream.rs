@@ -99,7 +99,8 @@ impl Transport {
     }
 
     /// No data after this returns, until [`resume_reading`](Transport::resume_reading). While paused,
-    /// the peer's end and a reset go unnoticed. Twice does nothing.
+    /// the peer's end and a reset go unnoticed. Twice does nothing. Up to 16 KiB may have been received already, and
+    /// are kept until then.
     pub fn pause_reading(&self) {
         if !self.is_closing() {
             self.connection.set(READING_PAUSED);
