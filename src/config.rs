@@ -30,7 +30,7 @@ pub enum Pin {
     Off,
 }
 
-/// How much a loop does before it looks elsewhere. The defaults suit servers: 64 tasks, 100 µs, 16 and 256 events.
+/// How much a loop does before it looks elsewhere. The defaults suit servers: 64 tasks, 100 µs, 16 and 32 events.
 ///
 /// ```
 /// let mut budget = garland::TurnBudget::default();
@@ -49,8 +49,9 @@ pub struct TurnBudget {
     /// Events taken from the selector in one turn while tasks are waiting: a small batch leaves
     /// the rest in the kernel, where another loop could still take it.
     pub events_busy: usize,
-    /// Events taken in one turn when nothing is waiting. What they bring is received before the first of it is
-    /// answered, if steps are short; more than 32 make the kernel interrupt the processors that sent it.
+    /// Events taken in one turn when nothing is waiting. Where eight tasks or more are woken by them, and steps are short,
+    /// all of those receive before the first of them sends; more than 32 receives in a row make the kernel interrupt
+    /// the processors that have sent.
     pub events_idle: usize,
 }
 

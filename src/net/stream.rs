@@ -9,7 +9,6 @@ use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
 use std::task::{Context, Poll, ready};
 
 use socket2::SockRef;
@@ -17,14 +16,17 @@ use socket2::SockRef;
 use crate::atomics::{AtomicBool, Ordering};
 use crate::driver::{Extent, Interest, Reader, Registration};
 use crate::net::socket;
-use crate::runtime::{LocalLoop, lets_others_receive, with_lent_buffer};
+use crate::runtime::{LocalLoop, gives_way, with_lent_buffer};
 
 /// A connected socket on the loop that made it.
 pub(crate) struct Stream {
     registration: Registration<OwnedFd>,
-    /// Something was received, and nothing sent since. Set by a receive, cleared by the send behind it, which may wait
-    /// for the receives of others. Relaxed: it orders nothing, and a wrong one costs a turn in the queue.
-    is_answering: AtomicBool,
+    // Both relaxed: they order nothing, and where a receive and a send cross, a send gives way once more or less.
+    /// Something was received since the last send. Set by a receive, cleared by the send behind it, which may let others
+    /// receive first (`scheduler/cohort.rs`).
+    has_received: AtomicBool,
+    /// That send has let them, and goes out when it comes again, whatever is received meanwhile. Set and cleared by it.
+    gave_way: AtomicBool,
 }
 
 impl Stream {
@@ -35,7 +37,8 @@ impl Stream {
     pub(crate) fn register(fd: OwnedFd) -> io::Result<Self> {
         Ok(Stream {
             registration: current_loop().register(fd)?,
-            is_answering: AtomicBool::new(false),
+            has_received: AtomicBool::new(false),
+            gave_way: AtomicBool::new(false),
         })
     }
 
@@ -153,7 +156,7 @@ impl Stream {
     #[inline(always)]
     fn after_receive<T>(&self, outcome: Poll<T>) -> Poll<T> {
         if outcome.is_ready() {
-            self.is_answering.store(true, Ordering::Relaxed);
+            self.has_received.store(true, Ordering::Relaxed);
         } else if self.registration.is_offered() {
             self.take_over();
         }
@@ -169,17 +172,24 @@ impl Stream {
 
     #[inline(always)]
     pub(crate) fn poll_send(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        if self.is_answering.load(Ordering::Relaxed) {
-            self.is_answering.store(false, Ordering::Relaxed);
-            if lets_others_receive() {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
+        if self.has_received.load(Ordering::Relaxed) && self.lets_others_receive(cx) {
+            return Poll::Pending;
         }
         self.registration.poll_io(cx, Interest::Write, |fd| {
             let sent = socket::send(fd, data)?;
             Ok((sent, extent(sent, data.len())))
         })
+    }
+
+    fn lets_others_receive(&self, cx: &Context<'_>) -> bool {
+        let lets = !self.gave_way.load(Ordering::Relaxed) && gives_way();
+        self.gave_way.store(lets, Ordering::Relaxed);
+        if lets {
+            cx.waker().wake_by_ref();
+        } else {
+            self.has_received.store(false, Ordering::Relaxed);
+        }
+        lets
     }
 }
 

@@ -31,7 +31,7 @@ pub struct LoopStats {
     pub events: u64,
     /// Entries of the ready queue that ran: callbacks, sockets, steps of loop-bound tasks.
     pub handles_run: u64,
-    /// Steps of tasks that ran here, of both kinds.
+    /// Steps of tasks that ran here, of both kinds. A step counts twice if it lets others receive before it sends.
     pub tasks_run: u64,
     /// Panics caught in callbacks. Panics of tasks are in `tasks_panicked`.
     pub callback_panics: u64,

@@ -115,7 +115,7 @@ impl Worker {
 
     /// After it.
     pub(super) fn end_sample(&self, sample: Sample) {
-        let steps = self.steps_made() - sample.steps;
+        let steps = self.steps_made().saturating_sub(sample.steps);
         if steps > 0 {
             let now = self.driver().clock().now_ns();
             let span = now.saturating_sub(sample.began_ns);
@@ -140,9 +140,11 @@ impl Worker {
         is_slow
     }
 
-    /// One of a loop-bound task counts twice, which is near enough.
+    /// One of a loop-bound task counts twice, which is near enough. One that was cut in two so that others receive first
+    /// counts once: else it would be twice as short for that.
     fn steps_made(&self) -> u64 {
-        self.counters().handles_run.get() + self.counters().tasks_run.get()
+        let run = self.counters().handles_run.get() + self.counters().tasks_run.get();
+        run - self.gave_way.get()
     }
 
     /// Whether somebody should come for so many tasks of that loop.

@@ -71,8 +71,10 @@ pub(crate) struct Worker {
     retreated: Cell<bool>,
     /// Set while handles and tasks run: what they make ready waits until they have ended.
     in_user_code: Cell<bool>,
-    /// Set while movable tasks run that should all receive before the first of them sends.
+    /// Set while movable tasks run that are to receive before the first of them sends.
     pub(super) receives_first: Cell<bool>,
+    /// Steps of tasks that only had others receive first: each is a part of the step that comes then.
+    pub(super) gave_way: Cell<u64>,
     /// Time has ended the last turn of movable tasks, and their steps were long.
     pub(super) was_slow: Cell<bool>,
     /// The task whose step runs just now, loop-bound or movable. What is known of it is asked for seldom.
@@ -126,6 +128,7 @@ impl Worker {
             retreated: Cell::new(false),
             in_user_code: Cell::new(false),
             receives_first: Cell::new(false),
+            gave_way: Cell::new(0),
             was_slow: Cell::new(false),
             current_task: Cell::new(None),
             running_place: Cell::new(None),

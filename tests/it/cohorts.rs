@@ -5,11 +5,14 @@
 //! clients send lies in the kernel before the loop asks for it, so that one poll brings all.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::mem::MaybeUninit;
 use std::os::unix::net::UnixStream;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use garland::{Buffered, BufferedProtocol, ManualClock, Protocol, Runtime, Transport, yield_now};
@@ -17,8 +20,8 @@ use socket2::SockRef;
 
 use crate::support::{end, on_auto_clock, run};
 
-/// As many as one poll brings to a loop that is busy.
-const MEMBERS: usize = 16;
+/// One less than a poll brings to a loop that is busy.
+const MEMBERS: usize = 15;
 
 /// What the members have been told, and what they do then.
 #[derive(Clone)]
@@ -307,4 +310,81 @@ fn many_tasks_of_short_steps_all_receive_before_the_first_sends() {
 fn tasks_of_long_steps_answer_one_after_the_other() {
     let done = answered(Duration::from_micros(200));
     assert_eq!(done, numbered("rw", 0..MEMBERS));
+}
+
+/// Sixteen tasks: one whose reads are always ready and whose write must go out all the same, others that yield.
+#[test]
+fn a_write_gives_way_once_however_much_is_read_meanwhile() {
+    const ROUNDS: usize = 100;
+    let (runtime, clock) = on_auto_clock();
+    let rounds = run(&runtime, async {
+        settle(&clock, Duration::ZERO).await;
+        let (ours, client) = garland::UnixStream::pair().expect("descriptors");
+        client.write_all(&[0; ROUNDS]).await.expect("there is room");
+        for _ in 0..MEMBERS {
+            // Detached: they end by themselves.
+            drop(garland::spawn(async {
+                for _ in 0..ROUNDS {
+                    yield_now().await;
+                }
+            }));
+        }
+        let rounds = garland::spawn(async move {
+            let mut rounds = 0;
+            while rounds < ROUNDS {
+                rounds += 1;
+                let mut byte = [0];
+                let read = ours.read(&mut byte).await;
+                assert_eq!(read.expect("it is open"), 1);
+                let mut write = pin!(ours.write(b"x"));
+                if poll_once(&mut write).await.is_ready() {
+                    break;
+                }
+                yield_now().await;
+            }
+            rounds
+        });
+        rounds.await.expect("it ends")
+    });
+    assert_eq!(
+        rounds, 2,
+        "it gives way in the first, and goes out in the second"
+    );
+    end(runtime);
+}
+
+async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
+}
+
+/// Two chunks of news, and one of few: every byte arrives in order, also of messages longer than is received ahead.
+#[test]
+fn long_messages_of_many_arrive_whole() {
+    const CONNECTIONS: usize = 36;
+    const LENGTH: usize = 50_000;
+    let on = on_auto_clock();
+    let is_cut = run(&on.0, async {
+        let ignore = |_, _: &[Transport]| {};
+        let (stage, transports, mut clients) = connected(&on, CONNECTIONS, ignore).await;
+        turns().await;
+        stage.told.borrow_mut().clear();
+        let sent: String = (0..LENGTH)
+            .map(|n| char::from(b'a' + (n % 23) as u8))
+            .collect();
+        send(&clients, sent.as_bytes());
+        turns().await;
+        let mut heard = vec![String::new(); CONNECTIONS];
+        for line in stage.told() {
+            let (member, data) = line.split_once(' ').expect("as it is told");
+            let member: usize = member.parse().expect("a number");
+            heard[member].push_str(data);
+        }
+        assert!(heard.iter().all(|one| *one == sent));
+        transports.iter().for_each(Transport::abort);
+        turns().await;
+        clients.clear();
+        stage.told().iter().any(|line| line.len() < LENGTH)
+    });
+    assert!(is_cut, "not all of them are alone");
+    end(on.0);
 }
