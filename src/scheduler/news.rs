@@ -30,6 +30,11 @@ impl News {
     }
 }
 
+/// Where a cohort receives: all of its pages are zero until they are used.
+pub(super) fn rooms_ahead() -> Vec<u8> {
+    vec![0; MOST_AHEAD * ROOM_AHEAD]
+}
+
 impl Worker {
     /// What the last poll has found, each as a handle of its own. In debug mode none goes with others, so that each
     /// can be timed.
@@ -58,10 +63,6 @@ impl Worker {
     /// All of them receive, then each is told; one that does not receive in this way is served when its turn comes.
     fn run_cohort(self: &Rc<Self>, news: &[News]) {
         let mut buffer = self.ahead.take();
-        if buffer.is_empty() {
-            // Not by `resize`, which would touch all of its pages.
-            buffer = vec![0; MOST_AHEAD * ROOM_AHEAD];
-        }
         let mut received = [None; MOST_AHEAD];
         let io = self.io.borrow_mut();
         let rooms = buffer.chunks_exact_mut(ROOM_AHEAD);

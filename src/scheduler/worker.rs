@@ -32,7 +32,7 @@ use crate::scheduler::deque::LocalDeque;
 use crate::scheduler::failure::OnError;
 use crate::scheduler::idle::{LeftIdle, LeftSearch, Searching};
 use crate::scheduler::intake::Intake;
-use crate::scheduler::news::News;
+use crate::scheduler::news::{News, rooms_ahead};
 use crate::scheduler::read_buffer::{LentBuffer, ReadBuffer};
 use crate::scheduler::ready::{Callback, Handle, IoHandler};
 use crate::scheduler::rescue::Lookout;
@@ -56,7 +56,7 @@ pub(crate) struct Worker {
     spare: Cell<Vec<Handle>>,
     /// What the last poll has found, as long as it stands in the ready queue.
     pub(super) news: Cell<Vec<News>>,
-    /// Where several of those are received before the first is told: made for the first of them, and kept.
+    /// Where several of those receive before the first is told.
     pub(super) ahead: Cell<Vec<u8>>,
     pub(super) io: RefCell<SlotMap<IoKey, Rc<dyn IoHandler>>>,
     pub(super) timers: RefCell<CallbackTimers>,
@@ -117,7 +117,7 @@ impl Worker {
             ready: RefCell::default(),
             spare: Cell::default(),
             news: Cell::default(),
-            ahead: Cell::default(),
+            ahead: Cell::new(rooms_ahead()),
             io: RefCell::default(),
             timers: RefCell::default(),
             attachments: Attachments::default(),
