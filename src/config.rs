@@ -49,9 +49,9 @@ pub struct TurnBudget {
     /// Events taken from the selector in one turn while tasks are waiting: a small batch leaves
     /// the rest in the kernel, where another loop could still take it.
     pub events_busy: usize,
-    /// Events taken in one turn when nothing is waiting. Where eight tasks or more are woken by them, and steps are short,
-    /// all of those receive before the first of them sends; more than 32 receives in a row make the kernel interrupt
-    /// the processors that have sent.
+    /// Events taken in one turn when nothing is waiting. Where eight movable tasks wait or more, up to twice this number,
+    /// and steps are short, all of those receive before the first sends; more than 32 receives in a row make the
+    /// kernel interrupt the processors that have sent.
     pub events_idle: usize,
 }
 

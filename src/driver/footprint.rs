@@ -3,8 +3,7 @@
 //! A loop of a thousand connections finds little of any of them in its caches, and a step misses the lines one after
 //! the other: the task's record, the socket, the buffer, the state of the future. An event says that the step is
 //! near. So where a loop has many sockets ([`Slots`](super::slots::Slots)), the lines of all events of a poll are asked
-//! for before the first is delivered, and they come at the same time: what that is worth stands in `docs/MEASURING.md`. A
-//! full batch is more than a first-level cache holds; the second level is what is meant.
+//! for before the first is delivered, and they come at the same time: what that is worth stands in `docs/MEASURING.md`.
 //!
 //! Addresses for the caches alone: nobody looks at what is there, and one that is out of date costs a line fetched in
 //! vain. On processors for which the crate knows no way, nothing is fetched.

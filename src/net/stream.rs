@@ -16,7 +16,7 @@ use socket2::SockRef;
 use crate::atomics::{AtomicBool, Ordering};
 use crate::driver::{Extent, Interest, Reader, Registration};
 use crate::net::socket;
-use crate::runtime::{LocalLoop, gives_way, with_lent_buffer};
+use crate::runtime::{LocalLoop, receives_first, with_lent_buffer};
 
 /// A connected socket on the loop that made it.
 pub(crate) struct Stream {
@@ -172,8 +172,8 @@ impl Stream {
 
     #[inline(always)]
     pub(crate) fn poll_send(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        if self.has_received.load(Ordering::Relaxed) && self.lets_others_receive(cx) {
-            return Poll::Pending;
+        if self.has_received.load(Ordering::Relaxed) {
+            ready!(self.poll_turn_to_send(cx));
         }
         self.registration.poll_io(cx, Interest::Write, |fd| {
             let sent = socket::send(fd, data)?;
@@ -181,15 +181,16 @@ impl Stream {
         })
     }
 
-    fn lets_others_receive(&self, cx: &Context<'_>) -> bool {
-        let lets = !self.gave_way.load(Ordering::Relaxed) && gives_way();
-        self.gave_way.store(lets, Ordering::Relaxed);
-        if lets {
+    /// Of the first send behind a receive: pending for once, if others are to receive before it.
+    fn poll_turn_to_send(&self, cx: &Context<'_>) -> Poll<()> {
+        let gives_way = !self.gave_way.load(Ordering::Relaxed) && receives_first();
+        self.gave_way.store(gives_way, Ordering::Relaxed);
+        if gives_way {
             cx.waker().wake_by_ref();
-        } else {
-            self.has_received.store(false, Ordering::Relaxed);
+            return Poll::Pending;
         }
-        lets
+        self.has_received.store(false, Ordering::Relaxed);
+        Poll::Ready(())
     }
 }
 

@@ -114,10 +114,11 @@ pub(crate) fn poll_accept(
 ///
 /// # Receives first
 ///
-/// Where eight tasks or more wait on a loop whose steps take less than ten microseconds, the first write behind a read lets the
-/// others go first: it is pending for once, as [`yield_now`](crate::yield_now) is, and goes to the end of the queue. So the
-/// requests of a poll are all received before the first is answered, which costs less than to do both in turns. A task
-/// may be cancelled there like at any `await`, with a request read and not answered.
+/// Where eight movable tasks or more wait on a loop, and its steps take about ten microseconds at most, the first write behind a
+/// read lets the others go first: it is pending for once, though there may be room, and its task goes to the end of the
+/// queue, as by [`yield_now`](crate::yield_now). So the requests of a poll are all received before the first is answered,
+/// which costs less than to do both alternately; a [`TurnBudget`](crate::TurnBudget) says how many. A task may be cancelled there like at any
+/// `await`, with a request read and not answered. [`UnixStream`](crate::UnixStream) does the same;
 /// [`try_write`](TcpStream::try_write) never waits.
 pub struct TcpStream {
     stream: Stream,

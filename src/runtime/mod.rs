@@ -49,7 +49,7 @@ pub(crate) use crate::runtime::affinity::spread;
 pub(crate) use crate::runtime::repeating::Repeating;
 pub use crate::scheduler::offload::Executor;
 pub(crate) use crate::scheduler::{
-    IoHandler, Offload, Permit, Received, gives_way, with_lent_buffer,
+    IoHandler, Offload, Permit, Received, receives_first, with_lent_buffer,
 };
 pub(crate) use crate::task::drop_payload;
 pub(crate) use crate::task::join::{

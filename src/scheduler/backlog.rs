@@ -32,8 +32,9 @@ const WORTH_NS: u64 = 50_000;
 const WORTH_SHORT_NS: u64 = 1_000_000;
 /// After so many movable tasks the next turn polls, however many it may run.
 const MOST_WITHOUT_POLL: u32 = 64;
-/// Steps are timed in one turn out of so many: two readings of the clock cost as much as a tenth of a step.
-const SAMPLED_TURNS: u64 = 16;
+/// Steps are timed in one turn out of so many: two readings of the clock cost as much as a tenth of a step. Odd, for requests
+/// may come round in two turns or four, which must not always be met in the same one.
+const SAMPLED_TURNS: u64 = 17;
 
 /// What a step usually takes on a loop: a callback, or one step of a task.
 ///
@@ -46,7 +47,7 @@ const SAMPLED_TURNS: u64 = 16;
 pub(crate) struct StepTime(AtomicU64);
 
 impl StepTime {
-    fn add(&self, span_ns: u64, steps: u64) {
+    pub(super) fn add(&self, span_ns: u64, steps: u64) {
         let usual = self.usual_ns();
         let sample = span_ns / steps;
         let up = sample.saturating_sub(usual).min(usual);
@@ -115,7 +116,7 @@ impl Worker {
 
     /// After it.
     pub(super) fn end_sample(&self, sample: Sample) {
-        let steps = self.steps_made().saturating_sub(sample.steps);
+        let steps = self.steps_made() - sample.steps;
         if steps > 0 {
             let now = self.driver().clock().now_ns();
             let span = now.saturating_sub(sample.began_ns);
@@ -140,11 +141,9 @@ impl Worker {
         is_slow
     }
 
-    /// One of a loop-bound task counts twice, which is near enough. One that was cut in two so that others receive first
-    /// counts once: else it would be twice as short for that.
+    /// One of a loop-bound task counts twice, which is near enough.
     fn steps_made(&self) -> u64 {
-        let run = self.counters().handles_run.get() + self.counters().tasks_run.get();
-        run - self.gave_way.get()
+        self.counters().handles_run.get() + self.counters().tasks_run.get()
     }
 
     /// Whether somebody should come for so many tasks of that loop.

@@ -33,9 +33,9 @@ pub(crate) fn with_lent_buffer<T>(f: impl FnOnce(&mut [u8]) -> T) -> T {
     }
 }
 
-/// Whether the step that runs on this thread, and has received, is to let others receive before it sends.
-pub(crate) fn gives_way() -> bool {
-    with_current(|worker| worker.is_some_and(|worker| worker.gives_way()))
+/// Whether the step that runs on this thread is to let others receive before it sends.
+pub(crate) fn receives_first() -> bool {
+    with_current(|worker| worker.is_some_and(|worker| worker.receives_first()))
 }
 
 /// A clone of the worker that runs on this thread.

@@ -99,7 +99,9 @@ pub(crate) mod counters;
 pub(crate) mod context;
 pub(crate) mod attachments;
 
-pub(crate) use crate::scheduler::context::{current, gives_way, with_current, with_lent_buffer};
+pub(crate) use crate::scheduler::context::{
+    current, receives_first, with_current, with_lent_buffer,
+};
 pub use crate::scheduler::failure::ErrorContext;
 pub(crate) use crate::scheduler::failure::OnError;
 pub(crate) use crate::scheduler::offload::{Offload, Permit};

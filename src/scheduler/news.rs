@@ -47,7 +47,7 @@ impl Worker {
                 self.catch_each(news.iter(), |&News { key, ready }| {
                     self.run_handle_watched(Handle::Io(key, ready), root);
                 });
-            } else if self.is_cohort(news.len()) {
+            } else if self.is_cohort_of_callbacks(news.len()) {
                 self.run_cohort(news);
             } else {
                 self.catch_each(news.iter(), |&News { key, ready }| {
@@ -62,7 +62,8 @@ impl Worker {
 
     /// All of them receive, then each is told; one that does not receive in this way is served when its turn comes.
     fn run_cohort(self: &Rc<Self>, news: &[News]) {
-        let mut buffer = self.ahead.take();
+        // Held all the while: nobody else comes here, for one handle runs at a time.
+        let mut buffer = self.ahead.borrow_mut();
         let mut received = [None; MOST_AHEAD];
         let io = self.io.borrow_mut();
         let rooms = buffer.chunks_exact_mut(ROOM_AHEAD);
@@ -86,7 +87,6 @@ impl Worker {
                 }
             },
         );
-        self.ahead.set(buffer);
     }
 
     /// A panic ends its item and not the others.

@@ -228,7 +228,7 @@ pub(crate) type Received = Result<usize, Errno>;
 pub(crate) trait IoHandler: Any {
     /// The kernel has news. Runs as one handle of the ready queue.
     fn handle_ready(self: Rc<Self>, ready: Ready);
-    /// The first of two steps that may stand in its place, with those of other sockets between (`cohort.rs`): receives into
+    /// The first of two steps that may stand in its place, with those of other sockets between (`news.rs`): receives into
     /// `buf`, and calls nothing of a user. `None` if that is not for this socket, or not now.
     fn receive_ahead(&self, _ready: Ready, _buf: &mut [u8]) -> Option<Received> {
         None

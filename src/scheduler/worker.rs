@@ -25,6 +25,7 @@ use crate::driver::wheel::TimerKey;
 use crate::driver::{Driver, IoKey, LocalTimerKey, Ready, TimerTarget};
 use crate::error::LoopError;
 use crate::scheduler::attachments::Attachments;
+use crate::scheduler::cohort::Steps;
 use crate::scheduler::context;
 use crate::scheduler::counters::Counters;
 use crate::scheduler::debug::DebugMode;
@@ -57,7 +58,7 @@ pub(crate) struct Worker {
     /// What the last poll has found, as long as it stands in the ready queue.
     pub(super) news: Cell<Vec<News>>,
     /// Where several of those receive before the first is told.
-    pub(super) ahead: Cell<Vec<u8>>,
+    pub(super) ahead: RefCell<Vec<u8>>,
     pub(super) io: RefCell<SlotMap<IoKey, Rc<dyn IoHandler>>>,
     pub(super) timers: RefCell<CallbackTimers>,
     attachments: Attachments,
@@ -73,8 +74,7 @@ pub(crate) struct Worker {
     in_user_code: Cell<bool>,
     /// Set while movable tasks run that are to receive before the first of them sends.
     pub(super) receives_first: Cell<bool>,
-    /// Steps of tasks that only had others receive first: each is a part of the step that comes then.
-    pub(super) gave_way: Cell<u64>,
+    pub(super) steps: Steps,
     /// Time has ended the last turn of movable tasks, and their steps were long.
     pub(super) was_slow: Cell<bool>,
     /// The task whose step runs just now, loop-bound or movable. What is known of it is asked for seldom.
@@ -117,7 +117,7 @@ impl Worker {
             ready: RefCell::default(),
             spare: Cell::default(),
             news: Cell::default(),
-            ahead: Cell::new(rooms_ahead()),
+            ahead: RefCell::new(rooms_ahead()),
             io: RefCell::default(),
             timers: RefCell::default(),
             attachments: Attachments::default(),
@@ -128,7 +128,7 @@ impl Worker {
             retreated: Cell::new(false),
             in_user_code: Cell::new(false),
             receives_first: Cell::new(false),
-            gave_way: Cell::new(0),
+            steps: Steps::default(),
             was_slow: Cell::new(false),
             current_task: Cell::new(None),
             running_place: Cell::new(None),
@@ -211,11 +211,11 @@ impl Worker {
         }
 
         // 5. and 6. Loop-bound work that is ready now, in order; what it schedules waits for the next
-        //    turn. Then movable tasks, within the budget.
+        //    turn. Then movable tasks, within the budget; many of short steps receive before the first sends.
         let sample = self.begin_sample();
         self.in_user_code.set(true);
         self.run_ready(root);
-        self.receives_first.set(self.is_cohort(self.deque.len()));
+        self.receives_first.set(self.is_cohort_of_tasks());
         self.catch(|| self.run_movable());
         self.receives_first.set(false);
         self.in_user_code.set(false);

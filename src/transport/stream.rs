@@ -99,8 +99,8 @@ impl Transport {
     }
 
     /// No data after this returns, until [`resume_reading`](Transport::resume_reading). While paused,
-    /// the peer's end and a reset go unnoticed. Twice does nothing. Up to 16 KiB may have been received already, and
-    /// are kept until then.
+    /// the peer's end and a reset go unnoticed. Twice does nothing. What has been received already, 16 KiB or a
+    /// little more, is kept until then.
     pub fn pause_reading(&self) {
         if !self.is_closing() {
             self.connection.set(READING_PAUSED);
@@ -175,8 +175,8 @@ impl Transport {
     #[doc(alias = "get_extra_info")]
     #[doc(alias = "socket")]
     pub fn with_fd<T>(&self, look: impl FnOnce(BorrowedFd<'_>) -> T) -> Option<T> {
-        // Only the end of the connection borrows it otherwise than shared, and that is a handle of
-        // the loop: never while this one runs.
+        // A receive, a write and the end of the connection borrow it otherwise than shared: the first and the last begin
+        // a handle of the loop, and a write tries.
         let descriptor = self.connection.descriptor.borrow();
         descriptor.fd().map(look)
     }

@@ -1,5 +1,4 @@
-//! Many requests at once: all of them are received before the first is answered, and nobody can tell from what is
-//! promised.
+//! Many requests at once: several are received before the first is answered, and no promise is broken by it.
 //!
 //! The clock is turned by hand, so that steps take no time and their loop knows them as short ones; what the
 //! clients send lies in the kernel before the loop asks for it, so that one poll brings all.
@@ -11,6 +10,7 @@ use std::mem::MaybeUninit;
 use std::os::unix::net::UnixStream;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use socket2::SockRef;
 
 use crate::support::{end, on_auto_clock, run};
 
-/// One less than a poll brings to a loop that is busy.
+/// One less than a poll brings to a loop that is busy, which may find something else, too.
 const MEMBERS: usize = 15;
 
 /// What the members have been told, and what they do then.
@@ -81,6 +81,16 @@ async fn turns() {
 /// Connections, each with a client that has sent `abc` and that no turn has looked at yet; `act` is called after each
 /// member was told something, with all of the transports.
 async fn connected(
+    on: &(Runtime, ManualClock),
+    count: usize,
+    act: impl Fn(usize, &[Transport]) + 'static,
+) -> (Stage, Vec<Transport>, Vec<UnixStream>) {
+    connected_after(Duration::ZERO, on, count, act).await
+}
+
+/// The same, on a loop whose steps have taken `step`.
+async fn connected_after(
+    step: Duration,
     (runtime, clock): &(Runtime, ManualClock),
     count: usize,
     act: impl Fn(usize, &[Transport]) + 'static,
@@ -101,7 +111,7 @@ async fn connected(
         transports.borrow_mut().push(transport.expect("a stream"));
         clients.push(client);
     }
-    settle(clock, Duration::ZERO).await;
+    settle(clock, step).await;
     send(&clients, b"abc");
     let transports = transports.borrow().clone();
     (stage, transports, clients)
@@ -125,8 +135,15 @@ fn abc(members: impl Iterator<Item = usize>) -> Vec<String> {
 }
 
 #[test]
-fn many_receive_before_the_first_is_told_and_few_do_not() {
-    for (count, is_ahead) in [(MEMBERS, true), (7, false)] {
+fn many_receive_before_the_first_is_told_and_few_or_slow_ones_do_not() {
+    let long = Duration::from_micros(200);
+    let cases = [
+        (MEMBERS, Duration::ZERO, true),
+        (8, Duration::ZERO, true),
+        (7, Duration::ZERO, false),
+        (MEMBERS, long, false),
+    ];
+    for (count, step, is_ahead) in cases {
         let on = on_auto_clock();
         let last_was_unread = Rc::new(RefCell::new(Vec::new()));
         let seen = Rc::clone(&last_was_unread);
@@ -135,7 +152,7 @@ fn many_receive_before_the_first_is_told_and_few_do_not() {
             seen.borrow_mut().push(is_unread(last));
         };
         let told = run(&on.0, async {
-            let (stage, transports, _clients) = connected(&on, count, look).await;
+            let (stage, transports, _clients) = connected_after(step, &on, count, look).await;
             turns().await;
             transports.iter().for_each(Transport::abort);
             turns().await;
@@ -242,31 +259,56 @@ fn err_01_one_that_panics_does_not_keep_what_was_received_from_the_others() {
     end(on.0);
 }
 
-/// What tasks that answer once have done, in order, if a step takes `step`.
-fn answered(step: Duration) -> Vec<String> {
+/// Tasks that answer, and what is around them.
+struct Tasks {
+    count: usize,
+    /// So many others wait all the time.
+    beside: usize,
+    /// The time of a step, before all of it and while answering.
+    step: Duration,
+}
+
+const FEW_QUICK: Tasks = Tasks {
+    count: MEMBERS,
+    beside: 0,
+    step: Duration::ZERO,
+};
+
+/// What the tasks have done, in order.
+fn answered(tasks: &Tasks) -> Vec<String> {
     let (runtime, clock) = on_auto_clock();
     let done = Arc::new(Mutex::new(Vec::new()));
     run(&runtime, async {
         let mut clients = Vec::new();
-        let mut tasks = Vec::new();
-        for number in 0..MEMBERS {
+        for number in 0..tasks.count {
             let (ours, client) = garland::UnixStream::pair().expect("descriptors");
             let (done, clock) = (Arc::clone(&done), clock.clone());
-            tasks.push(garland::spawn(answer(number, ours, done, clock, step)));
+            drop(garland::spawn(answer(
+                number, ours, done, clock, tasks.step,
+            )));
             clients.push(client);
         }
-        settle(&clock, step).await;
+        settle(&clock, tasks.step).await;
+        let is_over = Arc::new(AtomicBool::new(false));
+        for _ in 0..tasks.beside {
+            let is_over = Arc::clone(&is_over);
+            drop(garland::spawn(async move {
+                while !is_over.load(Ordering::Relaxed) {
+                    yield_now().await;
+                }
+            }));
+        }
         for client in &clients {
             client.write_all(b"abc").await.expect("there is room");
         }
-        for task in tasks {
-            task.await.expect("it ends");
-        }
         for client in &clients {
             let mut answer = [0; 4];
-            let count = client.read(&mut answer).await.expect("it is there");
+            let count = client.read(&mut answer).await.expect("it is open");
             assert_eq!(&answer[..count], b"abc");
         }
+        is_over.store(true, Ordering::Relaxed);
+        drop(clients);
+        turns().await;
     });
     end(runtime);
     let done = done.lock().expect("no panic");
@@ -286,11 +328,12 @@ async fn answer(
             .push(format!("{what}{number}"))
     };
     let mut data = [0; 3];
-    assert_eq!(stream.read(&mut data).await.expect("it is open"), 3);
-    note("r");
-    clock.advance(step);
-    stream.write_all(&data).await.expect("it is open");
-    note("w");
+    while stream.read(&mut data).await.expect("no error") > 0 {
+        note("r");
+        clock.advance(step);
+        stream.write_all(&data).await.expect("it is open");
+        note("w");
+    }
 }
 
 fn numbered(whats: &str, numbers: impl Iterator<Item = usize>) -> Vec<String> {
@@ -300,16 +343,31 @@ fn numbered(whats: &str, numbers: impl Iterator<Item = usize>) -> Vec<String> {
 
 #[test]
 fn many_tasks_of_short_steps_all_receive_before_the_first_sends() {
-    let mut expected = numbered("r", 0..MEMBERS);
-    expected.extend(numbered("w", 0..MEMBERS));
-    let done = answered(Duration::ZERO);
-    assert_eq!(done, expected);
+    for count in [8, MEMBERS] {
+        let mut expected = numbered("r", 0..count);
+        expected.extend(numbered("w", 0..count));
+        let tasks = Tasks { count, ..FEW_QUICK };
+        assert_eq!(answered(&tasks), expected);
+    }
+}
+
+#[test]
+fn few_tasks_and_those_of_a_crowd_answer_one_after_the_other() {
+    let count = 7;
+    let few = Tasks { count, ..FEW_QUICK };
+    assert_eq!(answered(&few), numbered("rw", 0..count));
+    let crowd = Tasks {
+        beside: 64,
+        ..FEW_QUICK
+    };
+    assert_eq!(answered(&crowd), numbered("rw", 0..MEMBERS));
 }
 
 #[test]
 fn tasks_of_long_steps_answer_one_after_the_other() {
-    let done = answered(Duration::from_micros(200));
-    assert_eq!(done, numbered("rw", 0..MEMBERS));
+    let step = Duration::from_micros(200);
+    let long = Tasks { step, ..FEW_QUICK };
+    assert_eq!(answered(&long), numbered("rw", 0..MEMBERS));
 }
 
 /// Sixteen tasks: one whose reads are always ready and whose write must go out all the same, others that yield.
@@ -385,6 +443,6 @@ fn long_messages_of_many_arrive_whole() {
         clients.clear();
         stage.told().iter().any(|line| line.len() < LENGTH)
     });
-    assert!(is_cut, "not all of them are alone");
+    assert!(is_cut, "nothing was received ahead");
     end(on.0);
 }
