@@ -26,7 +26,7 @@ FEW, MANY = 20, 120
 WAIT_S = 60
 # The compiler and the size of the batches move a figure by a few instructions. A turn of tasks has a budget of time, and
 # callgrind is slow: on a busy machine its batches are smaller, and each request has a larger share of a turn.
-# And steps are long there, so that requests are received and answered in turns; in cohorts (src/scheduler/cohort.rs), which save
+# And steps are long there, so that each request is answered when it is received; in cohorts (src/scheduler/cohort.rs), which save
 # time and not instructions, callbacks take 324 and tasks 1,050.
 TOLERANCE = 1.10
 PINNED = {
