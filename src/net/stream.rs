@@ -152,7 +152,8 @@ impl Stream {
         self.after_receive(received)
     }
 
-    /// A task that is about to wait for a request has its socket watched where it runs, if that was offered to it.
+    /// Notes that something was received. A task that is about to wait for a request has its socket watched where it
+    /// runs, if that was offered to it.
     #[inline(always)]
     fn after_receive<T>(&self, outcome: Poll<T>) -> Poll<T> {
         if outcome.is_ready() {
