@@ -211,6 +211,17 @@ impl Worker {
         }
     }
 
+    /// The same for each item: a panic ends its own, and not those behind it.
+    pub(super) fn catch_each<T>(
+        self: &Rc<Self>,
+        mut items: impl ExactSizeIterator<Item = T>,
+        mut run: impl FnMut(T),
+    ) {
+        while items.len() > 0 {
+            self.catch(|| items.by_ref().for_each(&mut run));
+        }
+    }
+
     /// Reports and counts a panic that was caught in a callback.
     pub(crate) fn report_panic(self: &Rc<Self>, payload: Panic) {
         let context = ErrorContext::new("a callback panicked").with_place(self.running_place.get());

@@ -48,10 +48,7 @@ impl Worker {
     pub(super) fn wake(self: &Rc<Self>, mut wakers: Vec<Arc<Waker>>) {
         // In most turns of a quiet loop there are none.
         if !wakers.is_empty() {
-            let mut left = wakers.drain(..);
-            while left.len() > 0 {
-                self.catch(|| left.by_ref().for_each(|waker| waker.wake_by_ref()));
-            }
+            self.catch_each(wakers.drain(..), |waker| waker.wake_by_ref());
         }
         self.intake.borrow_mut().wakers = wakers;
     }

@@ -89,17 +89,6 @@ impl Worker {
         );
     }
 
-    /// A panic ends its item and not the others.
-    fn catch_each<T>(
-        self: &Rc<Self>,
-        mut items: impl ExactSizeIterator<Item = T>,
-        mut run: impl FnMut(T),
-    ) {
-        while items.len() > 0 {
-            self.catch(|| items.by_ref().for_each(&mut run));
-        }
-    }
-
     pub(super) fn run_io(&self, key: IoKey, ready: Ready) {
         // None: closed by an earlier handle of this batch.
         if let Some(handler) = self.handler_of(key) {

@@ -330,20 +330,13 @@ impl Worker {
     fn run_ready(self: &Rc<Self>, root: &mut dyn FnMut()) {
         let mut batch = self.ready.replace(self.spare.take());
         self.counters().handles_run.add(batch.len() as u64);
-        // Not inside of `catch`, where a panic would drop all that is behind its handle.
-        let mut left = batch.drain(..);
-        while left.len() > 0 {
-            self.catch(|| {
-                for handle in left.by_ref() {
-                    if self.debug.is_on.get() {
-                        self.run_handle_watched(handle, root);
-                    } else {
-                        self.run_handle(handle, root);
-                    }
-                }
-            });
-        }
-        drop(left);
+        self.catch_each(batch.drain(..), |handle| {
+            if self.debug.is_on.get() {
+                self.run_handle_watched(handle, root);
+            } else {
+                self.run_handle(handle, root);
+            }
+        });
         self.spare.set(batch);
         self.running_place.set(None);
     }
