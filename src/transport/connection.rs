@@ -26,9 +26,6 @@ use crate::transport::stream::{Transport, Unclaimed};
 /// From this many writes to a connection that is gone, a warning says so.
 const WARN_AFTER_LOST_WRITES: u32 = 5;
 
-/// What a pipe says whose reader is gone, and what a socket says whose peer has ended.
-pub(super) const READER_GONE: Ready = Ready::READ_CLOSED.or(Ready::ERROR);
-
 // The state of a connection, one bit each. Set and cleared on the home loop only.
 
 /// Set by `pause_reading`, cleared by `resume_reading`.

@@ -8,14 +8,17 @@ use rustix::io::Errno;
 
 use crate::runtime::{Interest, Ready, Received};
 use crate::transport::connection::{
-    CLOSING, Connection, EOF_SEEN, HELD, NO_MORE_EDGES, READ_DUE, READ_QUEUED, READER_GONE,
-    READING_END, READING_PAUSED, UNSENT, WRITING_END,
+    CLOSING, Connection, EOF_SEEN, HELD, NO_MORE_EDGES, READ_DUE, READ_QUEUED, READING_END,
+    READING_PAUSED, UNSENT, WRITING_END,
 };
 use crate::transport::protocol::AfterEof;
 use crate::transport::stream::Transport;
 
 /// The bytes a buffered protocol is asked to have room for: what the loop reads at once otherwise.
 const BUFFER_HINT: usize = 64 * 1024;
+
+/// What a pipe says whose reader is gone, and what a socket says whose peer has ended.
+const READER_GONE: Ready = Ready::READ_CLOSED.or(Ready::ERROR);
 
 /// What may call the protocol is given the transport that the protocol will see, so that a request makes one and not
 /// one for each call.
