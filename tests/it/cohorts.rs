@@ -4,17 +4,16 @@
 //! clients send lies in the kernel before the loop asks for it, so that one poll brings all.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::mem::MaybeUninit;
 use std::os::unix::net::UnixStream;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
 use std::time::Duration;
 
+use futures_lite::future::poll_once;
 use garland::{Buffered, BufferedProtocol, ManualClock, Protocol, Runtime, Transport, yield_now};
 use socket2::SockRef;
 
@@ -395,7 +394,7 @@ fn a_write_gives_way_once_however_much_is_read_meanwhile() {
                 let read = ours.read(&mut byte).await;
                 assert_eq!(read.expect("it is open"), 1);
                 let mut write = pin!(ours.write(b"x"));
-                if poll_once(&mut write).await.is_ready() {
+                if poll_once(&mut write).await.is_some() {
                     break;
                 }
                 yield_now().await;
@@ -409,10 +408,6 @@ fn a_write_gives_way_once_however_much_is_read_meanwhile() {
         "it gives way in the first, and goes out in the second"
     );
     end(runtime);
-}
-
-async fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
-    poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
 }
 
 /// Two chunks of news, and one of few: every byte arrives in order, also of messages longer than is received ahead.
